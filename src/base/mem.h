@@ -1,0 +1,35 @@
+/* mem.h - allocation. Small bookkeeping aborts when memory is out; anything sized by a
+ * request or a model file goes through the functions that can fail. */
+#ifndef BASE_MEM_H
+#define BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t bytes);
+char *xstrdup(const char *s);
+
+/* Zeroed, 64-byte aligned; regions of 2 MB and more are mapped and advised to use huge pages.
+ * NULL when there is no memory. Give back with mem_aligned_free(p, the same bytes). */
+void *mem_aligned(size_t bytes);
+void mem_aligned_free(void *p, size_t bytes);
+
+/* Overflow-checked size arithmetic: false, and *out untouched, on overflow. */
+static inline bool mem_mul(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+static inline bool mem_add(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+static inline size_t mem_round_up(size_t n, size_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+#endif

@@ -1,0 +1,48 @@
+/* runtime.h - one model ready to run: file, shape, tokenizer, packed weights, the two graphs, and
+ * the threads under them.
+ *
+ * What the engine thread and the commands (verify, bench, generate) share. Opened and used by one
+ * thread. */
+#ifndef ENGINE_RUNTIME_H
+#define ENGINE_RUNTIME_H
+
+#include "base/pool.h"
+#include "gemmad/err.h"
+#include "graph/graph.h"
+#include "kernels/kernels.h"
+#include "model/hparams.h"
+#include "model/source.h"
+#include "model/tokenizer.h"
+
+struct runtime_opts {
+    const char *model_path;
+    const char *profile; /* "default" or "reference" */
+    const char *isa;     /* "auto" or a name */
+    const char *kv_type; /* "auto" (f32 in the reference profile, else bf16 where the CPU computes
+                            it, else f32), "f32", "bf16" */
+    const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
+    int n_threads;                              /* 0 = cpu_allowed() */
+    int max_sequences;                          /* rows of the decode graph */
+    int max_chunk;                              /* tokens of the prefill graph */
+};
+
+struct weight_store;
+
+struct runtime {
+    struct source *src;
+    struct hparams hp;
+    struct tokenizer *tok;
+    struct kernels kernels;
+    struct pool *pool;
+    struct weight_store *weights;
+    struct graph *prefill, *decode;
+    struct kv_layout kv;
+    int64_t n_params;
+    size_t weight_bytes; /* resident: packed weights and what stays in the mapping */
+};
+
+void runtime_opts_default(struct runtime_opts *o);
+int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err *err);
+void runtime_close(struct runtime *rt); /* NULL is fine */
+
+#endif

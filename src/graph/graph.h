@@ -1,0 +1,53 @@
+/* graph.h - running a compiled graph.
+ *
+ * A graph is a flat plan of steps over one arena of buffers, built once (gemmad/flow.h); running it
+ * allocates nothing and cannot fail. It reads and writes K/V through page tables the caller owns:
+ * layers fall in groups that share one table, group 0 the layers that see every position, group 1
+ * those with a sliding window. One thread runs a graph at a time. */
+#ifndef GRAPH_GRAPH_H
+#define GRAPH_GRAPH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/attention.h"
+
+struct graph;
+
+enum { KV_GROUPS = 2, KV_GLOBAL = 0, KV_SLIDING = 1 };
+
+struct kv_layout {
+    enum kv_type type;
+    struct kv_group {
+        int n_layers;      /* 0: the model has no such layers, and no pages are needed */
+        int window;        /* 0 for the global group */
+        size_t page_bytes; /* one page of KV_PAGE positions of all layers of the group */
+    } group[KV_GROUPS];
+};
+
+/* Page p of group g lies at base[g] + p * group[g].page_bytes; bases are 64-byte aligned. */
+struct kv_memory {
+    uint8_t *base[KV_GROUPS];
+};
+
+/* One sequence's part of a run. */
+struct graph_seq {
+    int past;     /* positions already in the cache */
+    int n_tokens; /* new ones: 1 in a decode graph, a piece of a prompt in a prefill graph */
+    const int32_t *tokens;
+    /* Physical page of each logical page (64 positions) up to past + n_tokens; in the sliding group
+     * entries wholly below every new token's window may be stale. */
+    const uint32_t *pages[KV_GROUPS];
+    int n_logits;  /* logits of the last n_logits new tokens; 0 = none */
+    float *logits; /* (n_logits, vocab), written by the run */
+};
+
+/* A prefill graph takes one sequence of up to graph_max_tokens(); a decode graph up to
+ * graph_max_sequences(). */
+void graph_run(
+    struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs);
+int graph_max_tokens(const struct graph *g);
+int graph_max_sequences(const struct graph *g);
+void graph_destroy(struct graph *g); /* NULL is fine */
+
+#endif

@@ -1,0 +1,64 @@
+/* source.h - "find a tensor by name" and "find a key by name": the one interface that model file
+ * readers implement.
+ *
+ * Names are GGUF's (token_embd.weight, blk.3.attn_q.weight): a reader of another format translates.
+ * Everything returned is borrowed from the source and lives as long as it is open. Opened and
+ * closed by one thread; between the two, any thread may look up. */
+#ifndef MODEL_SOURCE_H
+#define MODEL_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gemmad/err.h"
+
+struct tensor {
+    const char *name;
+    uint32_t type; /* GGUF type id; the reader has checked that the bytes are there */
+    int n_dims;
+    int64_t ne[4];       /* ne[0] is contiguous; unused entries are 1 */
+    const uint8_t *data; /* in the file mapping, unaligned */
+    size_t bytes;
+};
+
+struct source;
+
+/* Opens a GGUF file (any part of a split set: all parts are mapped) or, later, a Hugging Face
+ * folder. */
+int source_open(struct source **out, const char *path, struct err *err);
+void source_close(struct source *s); /* NULL is fine */
+const char *source_path(const struct source *s);
+
+size_t source_n_tensors(const struct source *s);
+const struct tensor *source_tensor_at(const struct source *s, size_t i);
+const struct tensor *source_tensor(const struct source *s, const char *name); /* NULL when absent */
+
+/* Metadata. Each returns 1 when found and of a fitting type, 0 when the key is absent, GD_EFORMAT
+ * (naming the key) when its type does not fit. Integers accept every integer width that holds the
+ * value; floats accept f32 and f64. */
+int source_u32(const struct source *s, const char *key, uint32_t *out, struct err *err);
+int source_f32(const struct source *s, const char *key, float *out, struct err *err);
+int source_bool(const struct source *s, const char *key, bool *out, struct err *err);
+int source_str(
+    const struct source *s, const char *key, const char **out, size_t *len, struct err *err);
+
+/* Arrays. */
+struct source_array {
+    uint32_t type; /* GGUF value type id of the elements */
+    uint64_t n;
+    const uint8_t *data; /* unaligned elements; strings: see source_array_str */
+    const void *strings; /* reader's own index, for source_array_str */
+};
+int source_array(
+    const struct source *s, const char *key, struct source_array *out, struct err *err);
+/* Element i as an integer, a float, a string. False when the type does not fit or i is out of
+ * range. */
+bool source_array_int(const struct source_array *a, uint64_t i, int64_t *out);
+bool source_array_f32(const struct source_array *a, uint64_t i, float *out);
+bool source_array_str(const struct source_array *a, uint64_t i, const char **out, size_t *len);
+
+/* The i-th metadata key, NULL past the end (for people: gemmad graph, tests). */
+const char *source_key_at(const struct source *s, size_t i);
+
+#endif

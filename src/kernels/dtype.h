@@ -46,7 +46,8 @@ const struct dtype_info *dtype_find(uint32_t ggml_type);
 const char *dtype_name(uint32_t ggml_type);
 
 /* Reference quantisers: x has n values, n % 32 == 0; dst takes n/32 blocks. Bit-equal to
- * llama.cpp's quantize_row_q8_0_ref and quantize_row_q4_0_ref. */
+ * llama.cpp's quantize_row_q8_0_ref and quantize_row_q4_0_ref. Where those overflow, a scale
+ * saturates at +-65504 and a NaN becomes code 0: the result is always finite. */
 void dtype_quantize_q8_0(const float *x, void *dst, size_t n);
 void dtype_quantize_q4_0(const float *x, void *dst, size_t n);
 

@@ -23,7 +23,7 @@ static void same_string(const char *in, size_t n, const char *want)
 static void strings_are_escaped(void **state)
 {
     same_string("", 0, "\"\"");
-    same_string("plain \xc3\xa9 \xf0\x9f\x98\x80", 12, "\"plain \xc3\xa9 \xf0\x9f\x98\x80\"");
+    same_string("plain \xc3\xa9 \xf0\x9f\x98\x80", 13, "\"plain \xc3\xa9 \xf0\x9f\x98\x80\"");
     same_string("a\"b\\c\n\r\t", 8, "\"a\\\"b\\\\c\\n\\r\\t\"");
     same_string("\0\x01\x1f\x7f", 4, "\"\\u0000\\u0001\\u001f\\u007f\"");
     same_string("</script>", 9, "\"</script>\"");

@@ -39,23 +39,47 @@ struct attention_spec {
     float softcap; /* cap * tanh(s / cap) on scores; 0 = none */
 };
 
+/* Causal attention of consecutive queries of one sequence, for heads that share one kv head. The
+ * keys and values of positions up to pos + n_rows - 1 are written already. */
+struct attention_task {
+    const struct attention_spec *spec;
+    const struct kv_view *kv;
+    const float *q; /* row r, head h (counted from query head 0) at q + r * ld + h * head_dim */
+    float *out;     /* laid out like q; may be q */
+    size_t ld;
+    int pos, n_rows;   /* query positions [pos, pos + n_rows) */
+    int head, n_heads; /* query heads [head, head + n_heads), all of one kv head */
+    void *scratch;     /* attention_scratch() bytes of this thread, 64-byte aligned */
+};
+
 struct attention_kernels {
-    /* Writes one position's K and V, each (n_kv_heads, head_dim) after norm and RoPE. */
+    /* Writes one position's K and V, each (n_kv_heads, head_dim) after norm and RoPE. Threads may
+     * write different positions of one page at a time. */
     void (*kv_write)(const struct kv_view *kv, int pos, const float *k, const float *v);
 
     /* Reads them back (tests, export_kv). */
     void (*kv_read)(const struct kv_view *kv, int pos, float *k, float *v);
 
-    /* Causal attention of n_rows consecutive queries at positions pos .. pos + n_rows - 1 for the
-     * query heads [head, head + n_heads) of one kv head. q and out: row r, head h at q + r * ld + h
-     * * head_dim with h counted from query head 0. scratch: attention_scratch() bytes of this
-     * thread, 64-byte aligned. */
-    void (*run)(const struct attention_spec *spec, const struct kv_view *kv, const float *q,
-        float *out, size_t ld, int pos, int n_rows, int head, int n_heads, void *scratch);
+    void (*run)(const struct attention_task *t);
+
+    /* The same in parts, to spread one long context over threads: run_segment computes what one
+     * segment adds to the task's queries, attention_merge() puts the parts together. Exactly the
+     * bits of run(). t->out is not touched. */
+    void (*run_segment)(const struct attention_task *t, int segment, float *part);
 };
 
 /* Rows per call that `run` handles best; callers cut prefill into such pieces. */
 enum { ATTENTION_ROWS = 16 };
 size_t attention_scratch(const struct attention_spec *spec);
+
+/* The segments [*first, *last) the task's queries see. */
+void attention_segments(const struct attention_task *t, int *first, int *last);
+
+/* Bytes of one segment's part: a multiple of 64. */
+size_t attention_part_bytes(const struct attention_task *t);
+
+/* Writes t->out from the parts of all segments [first, last) in ascending order, one part after the
+ * other at `parts`; overwrites the first part. t->scratch is not used. */
+void attention_merge(const struct attention_task *t, float *parts);
 
 #endif

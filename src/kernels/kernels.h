@@ -40,7 +40,8 @@ struct kernels {
      * entries */
     void (*rope)(float *x, const float *cos, const float *sin, int n);
 
-    /* Sampling: largest value (first index on ties); sum of exp(x - max). */
+    /* Sampling: index of the largest value (first on ties, NaN never, 0 when there is none); sum
+     * of exp(x - max). */
     int (*argmax)(const float *x, int n);
     float (*sum_exp)(const float *x, float max, int n);
 

@@ -1,0 +1,117 @@
+/* kernels.c - fills the kernel table: plain C first, then each level this build and this CPU have.
+ *
+ * x86 levels build on each other; NEON stands beside them. The simde build compiles every level for
+ * any machine (tests on machines that lack one), so there every level is present. */
+#include "kernels/kernels.h"
+
+#include <string.h>
+
+#include "kernels/ops.h"
+
+static const char *const names[ISA_COUNT] = {"c", "avx2", "avx512", "neon"};
+
+/* __builtin_cpu_supports() looks at the CPU and at the register state the system saves. */
+#ifdef HAVE_AVX2
+static bool cpu_has_avx2(void)
+{
+#ifdef USE_SIMDE
+    return true;
+#else
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+#endif
+}
+#endif
+
+#ifdef HAVE_AVX512
+static bool cpu_has_avx512(void)
+{
+#ifdef USE_SIMDE
+    return true;
+#else
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#endif
+}
+
+static bool cpu_has_bf16(void)
+{
+#if !defined(HAVE_AVX512BF16)
+    return false;
+#elif defined(USE_SIMDE)
+    return true;
+#else
+    return __builtin_cpu_supports("avx512bf16");
+#endif
+}
+#endif
+
+bool kernels_has(enum isa isa)
+{
+    switch (isa) {
+    case ISA_C: return true;
+#ifdef HAVE_AVX2
+    case ISA_AVX2: return cpu_has_avx2();
+#endif
+#ifdef HAVE_AVX512
+    case ISA_AVX512: return cpu_has_avx512();
+#endif
+#ifdef HAVE_NEON
+    case ISA_NEON: return true; /* part of every aarch64 */
+#endif
+    default: return false;
+    }
+}
+
+enum isa kernels_best(void)
+{
+    static const enum isa order[] = {ISA_AVX512, ISA_AVX2, ISA_NEON};
+
+    for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+        if (kernels_has(order[i]))
+            return order[i];
+    }
+    return ISA_C;
+}
+
+void kernels_init(struct kernels *k, enum isa max)
+{
+    *k = (struct kernels){.isa = ISA_C};
+    ops_init_c(k);
+#ifdef HAVE_AVX2
+    if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
+        k->isa = ISA_AVX2;
+        ops_init_avx2(k);
+    }
+#endif
+#ifdef HAVE_AVX512
+    if (max == ISA_AVX512 && cpu_has_avx512()) {
+        k->isa = ISA_AVX512;
+        k->bf16 = cpu_has_bf16();
+        ops_init_avx512(k);
+    }
+#endif
+#ifdef HAVE_NEON
+    if (max == ISA_NEON) {
+        k->isa = ISA_NEON;
+        ops_init_neon(k);
+    }
+#endif
+}
+
+const char *isa_name(enum isa isa)
+{
+    return isa >= 0 && isa < ISA_COUNT ? names[isa] : "unknown";
+}
+
+int isa_parse(const char *name)
+{
+    if (strcmp(name, "auto") == 0)
+        return (int)kernels_best();
+    for (int i = 0; i < ISA_COUNT; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    }
+    return -1;
+}

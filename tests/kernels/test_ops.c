@@ -1,0 +1,277 @@
+/* Row operations: plain C against formulas in double, and every instruction set against plain C,
+ * over all lengths to 257 and some of a model's. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "kernels/kernels.h"
+
+enum { MAX_N = 6912, GUARD = 16 };
+
+static const int lengths_beyond[] = {640, 1152, 2048, 2560, MAX_N};
+enum { N_LENGTHS = 258 + sizeof(lengths_beyond) / sizeof(lengths_beyond[0]) };
+
+static int length(int i)
+{
+    return i < 258 ? i : lengths_beyond[i - 258];
+}
+
+static float random_float(void)
+{
+    static uint32_t state = 12345;
+
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / (float)(1 << 23) - 1.0f;
+}
+
+/* Every other value is small, so that both ends of a curve are seen. */
+static void fill(float *x, int n, float range)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = random_float() * (i % 2 ? range : range * 0.01f);
+}
+
+/* |got - want| <= bound * (|want| + floor) for all, and the guard behind row `got` is untouched. */
+static void check(const float *got, const float *want, int n, float bound, float floor)
+{
+    for (int i = 0; i < n; i++) {
+        if (!(fabsf(got[i] - want[i]) <= bound * (fabsf(want[i]) + floor)))
+            fail_msg("n=%d i=%d: %.9g, want %.9g", n, i, (double)got[i], (double)want[i]);
+    }
+    for (int i = n; i < n + GUARD; i++) {
+        if (got[i] != 77.0f)
+            fail_msg("n=%d: wrote behind the row at %d", n, i);
+    }
+}
+
+static void put_guard(float *x, int n)
+{
+    for (int i = n; i < n + GUARD; i++)
+        x[i] = 77.0f;
+}
+
+static float a[MAX_N + GUARD], b[MAX_N + GUARD], c[MAX_N + GUARD], d[MAX_N + GUARD];
+
+static void elementwise_equals_c_bit_for_bit(void **state)
+{
+    struct kernels ref, k;
+
+    kernels_init(&ref, ISA_C);
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+
+            fill(a, n, 3);
+            fill(b, n, 3);
+            put_guard(c, n);
+            ref.add(d, a, b, n);
+            k.add(c, a, b, n);
+            check(c, d, n, 0, 0);
+            ref.mul(d, a, b, n);
+            k.mul(c, a, b, n);
+            check(c, d, n, 0, 0);
+            ref.scale(d, a, 1.7f, n);
+            k.scale(c, a, 1.7f, n);
+            check(c, d, n, 0, 0);
+            k.scale(c, c, 1.0f, n); /* in place */
+            check(c, d, n, 0, 0);
+        }
+    }
+}
+
+static void rmsnorm_equals_the_formula(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+            double sum = 0;
+
+            fill(a, n, 20);
+            fill(b, n, 2);
+            for (int i = 0; i < n; i++)
+                sum += (double)a[i] * a[i];
+            for (int i = 0; i < n; i++) {
+                d[i] = (float)(a[i] / sqrt(sum / n + 1e-6));
+                c[i] = 0;
+            }
+            put_guard(c, n);
+            k.rmsnorm(c, a, NULL, 1e-6f, n);
+            check(c, d, n, 1e-6f, 0);
+            for (int i = 0; i < n; i++)
+                d[i] *= b[i];
+            put_guard(a, n);
+            k.rmsnorm(a, a, b, 1e-6f, n);
+            check(a, d, n, 1e-6f, 0);
+        }
+    }
+}
+
+static void geglu_equals_the_formula(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+
+            fill(a, n, l % 2 ? 9 : 300);
+            fill(b, n, 2);
+            for (int i = 0; i < n; i++) {
+                double x = a[i], u = 0.79788456080286536 * (x + 0.044715 * x * x * x);
+
+                d[i] = (float)(0.5 * x * (1 + tanh(u)) * b[i]);
+            }
+            put_guard(c, n);
+            k.geglu(c, a, b, n);
+            /* The tail left of -3 is what is left of 1 - 1 in float: bounded against |x|. */
+            for (int i = 0; i < n; i++) {
+                float bound = 1e-6f * (fabsf(a[i] * b[i]) * 0.5f + fabsf(d[i]));
+
+                if (!(fabsf(c[i] - d[i]) <= bound))
+                    fail_msg(
+                        "isa=%d x=%g: %g, want %g", isa, (double)a[i], (double)c[i], (double)d[i]);
+            }
+            check(c, c, n, 0, 0);
+            memcpy(d, c, sizeof(d));
+            put_guard(a, n);
+            k.geglu(a, a, b, n); /* in place */
+            check(a, d, n, 0, 0);
+        }
+    }
+}
+
+static void softcap_equals_the_formula(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+            float cap = l % 2 ? 30.0f : 50.0f;
+
+            fill(a, n, l % 3 ? 100 : 5000);
+            for (int i = 0; i < n; i++)
+                d[i] = (float)(cap * tanh((double)a[i] / cap));
+            put_guard(a, n);
+            k.softcap(a, cap, n);
+            check(a, d, n, 6e-7f, 0);
+        }
+    }
+}
+
+static void rope_equals_the_formula(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int half = 0; half <= 256; half++) {
+            int n = 2 * half;
+
+            fill(a, n, 4);
+            fill(b, n, 1); /* cosines, then sines */
+            for (int i = 0; i < half; i++) {
+                double x = a[i], y = a[i + half];
+
+                d[i] = (float)(x * b[i] - y * b[half + i]);
+                d[i + half] = (float)(y * b[i] + x * b[half + i]);
+            }
+            put_guard(a, n);
+            k.rope(a, b, b + half, n);
+            check(a, d, n, 3e-7f, 4);
+        }
+    }
+}
+
+static void argmax_takes_the_first_largest(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 1; l < N_LENGTHS; l++) {
+            int n = length(l), at = (int)(fabsf(random_float()) * (float)n) % n;
+
+            fill(a, n, 5);
+            a[at] = 9;
+            assert_int_equal(k.argmax(a, n), at);
+            a[n - 1] = 9; /* a tie, or the same place */
+            assert_int_equal(k.argmax(a, n), at);
+            a[n / 2] = 9;
+            assert_int_equal(k.argmax(a, n), at < n / 2 ? at : n / 2);
+            for (int i = 0; i < n; i++)
+                a[i] = -INFINITY;
+            assert_int_equal(k.argmax(a, n), 0);
+            a[at] = -3e38f;
+            assert_int_equal(k.argmax(a, n), at);
+            for (int i = 0; i < at; i++)
+                a[i] = NAN; /* never the largest */
+            assert_int_equal(k.argmax(a, n), at);
+        }
+        assert_int_equal(k.argmax(a, 0), 0);
+    }
+}
+
+static void sum_exp_equals_the_formula(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+            double sum = 0;
+            float max = -INFINITY, got;
+
+            fill(a, n, l % 2 ? 10 : 100);
+            if (n > 3)
+                a[2] = -INFINITY; /* a token a grammar forbids */
+            for (int i = 0; i < n; i++)
+                max = fmaxf(max, a[i]);
+            for (int i = 0; i < n; i++)
+                sum += exp((double)a[i] - (double)max);
+            got = k.sum_exp(a, max, n);
+            if (!(fabs(got - sum) <= 1e-6 * sum))
+                fail_msg("isa=%d n=%d: %.9g, want %.9g", isa, n, (double)got, sum);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(elementwise_equals_c_bit_for_bit),
+        cmocka_unit_test(rmsnorm_equals_the_formula),
+        cmocka_unit_test(geglu_equals_the_formula),
+        cmocka_unit_test(softcap_equals_the_formula),
+        cmocka_unit_test(rope_equals_the_formula),
+        cmocka_unit_test(argmax_takes_the_first_largest),
+        cmocka_unit_test(sum_exp_equals_the_formula),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

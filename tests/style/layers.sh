@@ -10,13 +10,14 @@ allow() { # allow LAYER 'regex of includes a file in it may have beside <libc>'
 }
 
 sys='sys/|arpa/|netinet/|linux/'
-allow base    "gemmad/(err|log)\.h|base/|$sys"
+allow base    "gemmad/(err|log|config)\.h|base/|$sys"
 allow kernels "gemmad/err\.h|base/|kernels/|cblas"
 allow model   "gemmad/(err|chat)\.h|base/|kernels/dtype\.h|model/|$sys"
 allow graph   "gemmad/(err|flow)\.h|base/|kernels/|model/|graph/"
 allow engine  "gemmad/|base/|kernels/|model/|graph/|engine/|$sys"
 allow api     "gemmad/|base/|api/|cjson"
-allow server  "gemmad/|base/|api/|server/|uv\.h|microhttpd|$sys"
+allow server  "gemmad/|base/|api/|server/|uv\.h|microhttpd|nettle/|$sys"
+allow cmd     "gemmad/|base/|kernels/|model/|graph/|engine/|server/server\.h|cmd/|cjson|$sys"
 
 for limit in 'c 600' 'h 150'; do
     ext=${limit% *} max=${limit#* }

@@ -1,0 +1,234 @@
+/* Tables, mappings and sentences for the readers of model files. */
+#include "model/source_build.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+
+static uint64_t hash(const char *s, size_t len)
+{
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a; SOURCE_MAX_NAMES bounds what collisions can cost */
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)s[i]) * 0x100000001b3u;
+    return h ^ (h >> 32);
+}
+
+/* The slot that holds the name, or the empty one where it belongs. */
+static size_t probe(const struct names *t, const char *name, size_t len)
+{
+    size_t mask = t->n_slots - 1, slot = hash(name, len) & mask;
+
+    while (t->slots[slot]) {
+        const char *other = t->at[t->slots[slot] - 1];
+
+        if (strlen(other) == len && memcmp(other, name, len) == 0)
+            break;
+        slot = (slot + 1) & mask;
+    }
+    return slot;
+}
+
+static void grow(struct names *t)
+{
+    t->cap = t->cap ? 2 * t->cap : 64;
+    t->at = xrealloc(t->at, t->cap * sizeof(*t->at));
+    free(t->slots);
+    t->n_slots = 2 * t->cap;
+    t->slots = xcalloc(t->n_slots, sizeof(*t->slots));
+    for (size_t i = 0; i < t->n; i++)
+        t->slots[probe(t, t->at[i], strlen(t->at[i]))] = (uint32_t)i + 1;
+}
+
+bool names_add(struct names *t, const char *name, size_t len, size_t *i)
+{
+    size_t slot;
+    char *copy;
+
+    if (t->n == t->cap)
+        grow(t);
+    slot = probe(t, name, len);
+    if (t->slots[slot]) {
+        *i = t->slots[slot] - 1;
+        return false;
+    }
+    copy = xcalloc(len + 1, 1);
+    memcpy(copy, name, len);
+    *i = t->n;
+    t->at[t->n++] = copy;
+    t->slots[slot] = (uint32_t)t->n;
+    return true;
+}
+
+bool names_find(const struct names *t, const char *name, size_t *i)
+{
+    size_t slot;
+
+    if (t->n == 0)
+        return false;
+    slot = probe(t, name, strlen(name));
+    if (!t->slots[slot])
+        return false;
+    *i = t->slots[slot] - 1;
+    return true;
+}
+
+void names_free(struct names *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->at[i]);
+    free(t->at);
+    free(t->slots);
+    *t = (struct names){0};
+}
+
+struct value *values_add(struct values *v, const char *key, size_t len)
+{
+    size_t i;
+
+    if (!names_add(&v->names, key, len, &i))
+        return NULL;
+    if (v->cap < v->names.cap) {
+        v->cap = v->names.cap;
+        v->at = xrealloc(v->at, v->cap * sizeof(*v->at));
+    }
+    v->at[i] = (struct value){0};
+    return &v->at[i];
+}
+
+const struct value *values_find(const struct values *v, const char *key)
+{
+    size_t i;
+
+    return names_find(&v->names, key, &i) ? &v->at[i] : NULL;
+}
+
+void values_free(struct values *v)
+{
+    for (size_t i = 0; i < v->names.n; i++)
+        free(v->at[i].strings);
+    free(v->at);
+    names_free(&v->names);
+    *v = (struct values){0};
+}
+
+struct tensor *source_add_tensor(struct source *s, const char *name, size_t len)
+{
+    size_t i;
+
+    if (!names_add(&s->tensor_names, name, len, &i))
+        return NULL;
+    if (s->tensors_cap < s->tensor_names.cap) {
+        s->tensors_cap = s->tensor_names.cap;
+        s->tensors = xrealloc(s->tensors, s->tensors_cap * sizeof(*s->tensors));
+    }
+    s->tensors[i] = (struct tensor){.name = s->tensor_names.at[i], .ne = {1, 1, 1, 1}};
+    return &s->tensors[i];
+}
+
+void *source_alloc(struct source *s, size_t bytes)
+{
+    void *p = calloc(bytes ? bytes : 1, 1);
+
+    if (!p)
+        return NULL;
+    s->owned = xrealloc(s->owned, (s->n_owned + 1) * sizeof(*s->owned));
+    s->owned[s->n_owned++] = p;
+    return p;
+}
+
+/* O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing for a regular file. */
+int source_map(struct source *s, const char *path, struct mapping *out, struct err *err)
+{
+    struct shown name;
+    struct mapping map = {0};
+    struct stat st;
+    void *p;
+    int r = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    show_file(&name, path);
+    if (fd < 0)
+        return err_set(err, errno == ENOENT || errno == ENOTDIR ? GD_ENOENT : GD_EIO,
+            "%s cannot be opened: %s.", name.text, strerror(errno));
+    if (fstat(fd, &st) < 0)
+        r = err_set(err, GD_EIO, "%s cannot be examined: %s.", name.text, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        r = err_set(err, GD_EIO, "%s is not a regular file.", name.text);
+    if (r < 0)
+        goto out;
+    map.size = (size_t)st.st_size;
+    if (map.size > 0) {
+        p = mmap(NULL, map.size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            r = err_set(err, GD_EIO, "%s cannot be mapped: %s.", name.text, strerror(errno));
+            goto out;
+        }
+        map.data = p;
+        s->maps = xrealloc(s->maps, (s->n_maps + 1) * sizeof(*s->maps));
+        s->maps[s->n_maps++] = map;
+    }
+    *out = map;
+out:
+    close(fd); /* a mapping outlives it */
+    return r;
+}
+
+bool name_valid(const char *s, size_t len, size_t max)
+{
+    if (len == 0 || len > max)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (s[i] < 0x20 || s[i] > 0x7e)
+            return false;
+    return true;
+}
+
+const char *show(struct shown *out, const char *s, size_t len)
+{
+    size_t n = 0, i = 0;
+
+    while (i < len) {
+        uint32_t cp = 0;
+        size_t bad, used = utf8_decode(s + i, len - i, &cp, &bad);
+        bool plain = used > 0 && cp >= 0x20 && (cp < 0x7f || cp > 0x9f);
+
+        if (used == 0)
+            used = 1;
+        if (n + used > SHOWN_MAX) {
+            memcpy(out->text + n, "...", 3);
+            n += 3;
+            break;
+        }
+        if (plain)
+            memcpy(out->text + n, s + i, used);
+        else
+            out->text[n] = '?';
+        n += plain ? used : 1;
+        i += used;
+    }
+    out->text[n] = 0;
+    return out->text;
+}
+
+const char *show_file(struct shown *out, const char *path)
+{
+    size_t len = strlen(path);
+    const char *slash;
+
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    slash = memrchr(path, '/', len);
+    if (slash && slash[1] && (size_t)(slash + 1 - path) < len) {
+        len -= (size_t)(slash + 1 - path);
+        path = slash + 1;
+    }
+    return show(out, path, len);
+}

@@ -8,6 +8,7 @@
 #include "gemmad/err.h"
 #include "model/gguf.h"
 #include "model/source_build.h"
+#include "model/source_show.h"
 
 struct gguf_part {
     struct mapping map; /* the source's */

@@ -43,6 +43,7 @@ struct hparams {
     int n_rope;
     struct rope_spec rope[2];
     struct hparams_layer layers[HPARAMS_MAX_LAYERS];
+    char warning[256]; /* a sentence the caller should log; "" = none */
 };
 
 /* Every missing or nonsensical value is refused with its key in err->param and GD_EFORMAT; an

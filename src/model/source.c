@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "model/gguf.h"
 #include "model/source_build.h"
+#include "model/source_show.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are little endian");
 

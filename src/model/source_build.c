@@ -1,4 +1,4 @@
-/* Tables, mappings and sentences for the readers of model files. */
+/* Tables and mappings for the readers of model files. */
 #include "model/source_build.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/utf8.h"
+#include "model/source_show.h"
 
 static uint64_t hash(const char *s, size_t len)
 {
@@ -179,56 +179,4 @@ int source_map(struct source *s, const char *path, struct mapping *out, struct e
 out:
     close(fd); /* a mapping outlives it */
     return r;
-}
-
-bool name_valid(const char *s, size_t len, size_t max)
-{
-    if (len == 0 || len > max)
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if (s[i] < 0x20 || s[i] > 0x7e)
-            return false;
-    return true;
-}
-
-const char *show(struct shown *out, const char *s, size_t len)
-{
-    size_t n = 0, i = 0;
-
-    while (i < len) {
-        uint32_t cp = 0;
-        size_t bad, used = utf8_decode(s + i, len - i, &cp, &bad);
-        bool plain = used > 0 && cp >= 0x20 && (cp < 0x7f || cp > 0x9f);
-
-        if (used == 0)
-            used = 1;
-        if (n + used > SHOWN_MAX) {
-            memcpy(out->text + n, "...", 3);
-            n += 3;
-            break;
-        }
-        if (plain)
-            memcpy(out->text + n, s + i, used);
-        else
-            out->text[n] = '?';
-        n += plain ? used : 1;
-        i += used;
-    }
-    out->text[n] = 0;
-    return out->text;
-}
-
-const char *show_file(struct shown *out, const char *path)
-{
-    size_t len = strlen(path);
-    const char *slash;
-
-    while (len > 1 && path[len - 1] == '/')
-        len--;
-    slash = memrchr(path, '/', len);
-    if (slash && slash[1] && (size_t)(slash + 1 - path) < len) {
-        len -= (size_t)(slash + 1 - path);
-        path = slash + 1;
-    }
-    return show(out, path, len);
 }

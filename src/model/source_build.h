@@ -77,15 +77,4 @@ int source_map(struct source *s, const char *path, struct mapping *out, struct e
 /* Zeroed memory that lives as long as the source; NULL when there is none. */
 void *source_alloc(struct source *s, size_t bytes);
 
-/* For sentences: at most SHOWN_MAX bytes of s with everything unprintable replaced, in `out`. */
-enum { SHOWN_MAX = 60 };
-struct shown {
-    char text[SHOWN_MAX + 4];
-};
-const char *show(struct shown *out, const char *s, size_t len);
-const char *show_file(struct shown *out, const char *path); /* its last component */
-
-/* Printable ASCII, 1 to max bytes. */
-bool name_valid(const char *s, size_t len, size_t max);
-
 #endif

@@ -21,8 +21,8 @@ enum kv_type { KV_F32, KV_BF16 };
 /* K and V of one layer of one sequence. */
 struct kv_view {
     enum kv_type type;
-    int n_kv_heads, head_dim;
-    uint8_t *base;       /* pool memory of this layer's group */
+    int n_kv_heads, head_dim; /* head_dim a multiple of 16 */
+    uint8_t *base;       /* pool memory of this layer's group, 64-byte aligned like all below */
     size_t page_stride;  /* bytes from one physical page to the next */
     size_t layer_offset; /* bytes from a page's start to this layer's planes */
     const uint32_t
@@ -48,7 +48,7 @@ struct attention_task {
     float *out;     /* laid out like q; may be q */
     size_t ld;
     int pos, n_rows;   /* query positions [pos, pos + n_rows) */
-    int head, n_heads; /* query heads [head, head + n_heads), all of one kv head */
+    int head, n_heads; /* query heads [head, head + n_heads), all of one kv head; at most 64 */
     void *scratch;     /* attention_scratch() bytes of this thread, 64-byte aligned */
 };
 

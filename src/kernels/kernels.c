@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "kernels/attention_impl.h"
 #include "kernels/ops.h"
 
 static const char *const names[ISA_COUNT] = {"c", "avx2", "avx512", "neon"};
@@ -79,6 +80,7 @@ void kernels_init(struct kernels *k, enum isa max)
 {
     *k = (struct kernels){.isa = ISA_C};
     ops_init_c(k);
+    attention_init_c(k);
 #ifdef HAVE_AVX2
     if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
         k->isa = ISA_AVX2;

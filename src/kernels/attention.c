@@ -1,0 +1,277 @@
+/* attention.c - walks a task's keys: queries in groups, segments and blocks in ascending order.
+ *
+ * What makes a query's result independent of its company: it folds exactly the blocks that hold a
+ * key it sees, each by the same arithmetic, and a block's other keys enter with p = 0, which leaves
+ * a sum as it is (up to the sign of zero, which finish() removes). */
+#include "kernels/attention_impl.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+size_t kv_layer_bytes(enum kv_type type, int n_kv_heads, int head_dim)
+{
+    return 2 * (size_t)n_kv_heads * KV_PAGE * (size_t)head_dim * value_bytes(type);
+}
+
+/* One thread's scratch. */
+struct room {
+    float *query, *part, *total, *scores, *rescale;
+};
+
+static size_t room_floats(int head_dim)
+{
+    return MAX_QUERIES * ((size_t)head_dim + 2 * part_stride(head_dim) + ROW_FLOATS + 1);
+}
+
+size_t attention_scratch(const struct attention_spec *spec)
+{
+    return mem_round_up(room_floats(spec->head_dim) * sizeof(float), 64);
+}
+
+static struct room room_in(void *scratch, int head_dim)
+{
+    struct room r;
+
+    r.query = scratch;
+    r.part = r.query + (size_t)MAX_QUERIES * (size_t)head_dim;
+    r.total = r.part + MAX_QUERIES * part_stride(head_dim);
+    r.scores = r.total + MAX_QUERIES * part_stride(head_dim);
+    r.rescale = r.scores + MAX_QUERIES * ROW_FLOATS;
+    return r;
+}
+
+/* Some rows of a task, MAX_QUERIES queries at most; query i is row i / n_heads of the piece. */
+struct piece {
+    const struct attention_task *task;
+    const struct attention_math *math;
+    struct room room;
+    int pos, n_rows;
+};
+
+/* The first key a query at pos sees. */
+static int first_key(const struct attention_spec *spec, int pos)
+{
+    return spec->window > 0 && pos >= spec->window ? pos - spec->window + 1 : 0;
+}
+
+static int at_least(int x, int low)
+{
+    return x < low ? low : x;
+}
+
+static int at_most(int x, int high)
+{
+    return x > high ? high : x;
+}
+
+void attention_segments(const struct attention_task *t, int *first, int *last)
+{
+    *first = first_key(t->spec, t->pos) / ATTENTION_SEGMENT;
+    *last = (t->pos + t->n_rows - 1) / ATTENTION_SEGMENT + 1;
+}
+
+static size_t part_floats(const struct attention_task *t)
+{
+    return (size_t)t->n_rows * (size_t)t->n_heads * part_stride(t->spec->head_dim);
+}
+
+size_t attention_part_bytes(const struct attention_task *t)
+{
+    return part_floats(t) * sizeof(float);
+}
+
+static void load_queries(const struct piece *p)
+{
+    const struct attention_task *t = p->task;
+    size_t head_dim = (size_t)t->spec->head_dim;
+    uint8_t *dst = (uint8_t *)p->room.query;
+
+    for (int i = 0; i < p->n_rows * t->n_heads; i++) {
+        size_t row = (size_t)(p->pos - t->pos + i / t->n_heads);
+        size_t head = (size_t)(t->head + i % t->n_heads);
+
+        p->math->load_query(dst, t->q + row * t->ld + head * head_dim, (int)head_dim);
+        dst += head_dim * p->math->query_bytes;
+    }
+}
+
+/* Folds the block of positions [start, start + 64) into the parts of the rows that see it. */
+static void fold_block(const struct piece *p, int start, float *part)
+{
+    const struct attention_spec *spec = p->task->spec;
+    const struct kv_view *kv = p->task->kv;
+    const struct room *room = &p->room;
+    int first_row = at_least(start - p->pos, 0), last_row = p->n_rows;
+    int head_dim = spec->head_dim, n_heads = p->task->n_heads;
+    size_t stride = part_stride(head_dim);
+
+    while (first_key(spec, p->pos + last_row - 1) >= start + KV_PAGE)
+        last_row--;
+
+    int low = at_least(first_key(spec, p->pos + first_row) - start, 0);
+    int high = at_most(p->pos + last_row - start, KV_PAGE);
+    int skipped = first_row * n_heads, n = (last_row - first_row) * n_heads;
+    const uint8_t *query =
+        (const uint8_t *)room->query + (size_t)(skipped * head_dim) * p->math->query_bytes;
+    const uint8_t *k = key_plane(kv, start, p->task->head / (spec->n_heads / spec->n_kv_heads));
+
+    part += (size_t)skipped * stride;
+    p->math->scores(room->scores, query, n, k, head_dim, low, high);
+    for (int i = 0; i < n; i++) {
+        int pos = p->pos + first_row + i / n_heads;
+        float *s = room->scores + (size_t)i * ROW_FLOATS;
+        float *state = part + (size_t)i * stride + head_dim;
+
+        room->rescale[i] = p->math->softmax(spec, s, s, at_least(first_key(spec, pos) - start, 0),
+            at_most(pos + 1 - start, KV_PAGE), &state[0], &state[1]);
+    }
+    p->math->accumulate(
+        part, room->scores, room->rescale, n, k + plane_bytes(kv), head_dim, low, high);
+}
+
+/* The piece's queries over one segment alone. */
+static void fold_segment(const struct piece *p, int segment, float *part)
+{
+    const struct attention_spec *spec = p->task->spec;
+    size_t stride = part_stride(spec->head_dim);
+    int first = at_least(first_key(spec, p->pos), segment * ATTENTION_SEGMENT);
+    int last = at_most(p->pos + p->n_rows, (segment + 1) * ATTENTION_SEGMENT);
+
+    for (int i = 0; i < p->n_rows * p->task->n_heads; i++) {
+        float *state = part + (size_t)i * stride + spec->head_dim;
+
+        memset(part + (size_t)i * stride, 0, (size_t)spec->head_dim * sizeof(float));
+        state[0] = -INFINITY;
+        state[1] = 0;
+    }
+    for (int start = first / KV_PAGE * KV_PAGE; start < last; start += KV_PAGE)
+        fold_block(p, start, part);
+}
+
+/* Adds a later segment's part to the total of the earlier ones, for n queries. */
+static void merge(float *total, const float *part, int n, int head_dim,
+    void (*combine)(float *, float, const float *, float, int))
+{
+    for (int i = 0; i < n; i++) {
+        float *to = total + (size_t)i * part_stride(head_dim), *state = to + head_dim;
+        const float *from = part + (size_t)i * part_stride(head_dim), *add = from + head_dim;
+
+        if (add[1] == 0) /* sees no key of this segment */
+            continue;
+        if (state[1] == 0) {
+            memcpy(to, from, part_stride(head_dim) * sizeof(float));
+            continue;
+        }
+
+        float max = fmaxf(state[0], add[0]);
+        float a = expf(state[0] - max), b = expf(add[0] - max);
+
+        combine(to, a, from, b, head_dim);
+        state[0] = max;
+        state[1] = state[1] * a + add[1] * b;
+    }
+}
+
+static void write_out(
+    const struct piece *p, const float *total, void (*finish)(float *, const float *, float, int))
+{
+    const struct attention_task *t = p->task;
+    int head_dim = t->spec->head_dim;
+
+    for (int i = 0; i < p->n_rows * t->n_heads; i++) {
+        const float *sum = total + (size_t)i * part_stride(head_dim);
+        size_t row = (size_t)(p->pos - t->pos + i / t->n_heads);
+        size_t head = (size_t)(t->head + i % t->n_heads);
+
+        finish(t->out + row * t->ld + head * (size_t)head_dim, sum, 1.0f / sum[head_dim + 1],
+            head_dim);
+    }
+}
+
+static void run_piece(const struct piece *p)
+{
+    struct attention_task rows = *p->task;
+    int first, last;
+
+    rows.pos = p->pos;
+    rows.n_rows = p->n_rows;
+    attention_segments(&rows, &first, &last);
+    load_queries(p);
+    fold_segment(p, first, p->room.total);
+    for (int s = first + 1; s < last; s++) {
+        fold_segment(p, s, p->room.part);
+        merge(p->room.total, p->room.part, p->n_rows * rows.n_heads, rows.spec->head_dim,
+            p->math->combine);
+    }
+    write_out(p, p->room.total, p->math->finish);
+}
+
+static struct piece first_piece(const struct attention_task *t, const struct attention_math *math)
+{
+    assert(t->n_heads >= 1 && t->n_heads <= MAX_QUERIES);
+    return (struct piece){
+        .task = t,
+        .math = math,
+        .room = room_in(t->scratch, t->spec->head_dim),
+        .pos = t->pos,
+        .n_rows = at_most(MAX_QUERIES / t->n_heads, t->n_rows),
+    };
+}
+
+/* False after the task's last row. */
+static bool next_piece(struct piece *p)
+{
+    const struct attention_task *t = p->task;
+
+    p->pos += p->n_rows;
+    p->n_rows = at_most(p->n_rows, t->pos + t->n_rows - p->pos);
+    return p->n_rows > 0;
+}
+
+void attention_run(const struct attention_task *t, const struct attention_math *math)
+{
+    struct piece p = first_piece(t, math);
+
+    do
+        run_piece(&p);
+    while (next_piece(&p));
+}
+
+void attention_run_segment(
+    const struct attention_task *t, const struct attention_math *math, int segment, float *part)
+{
+    struct piece p = first_piece(t, math);
+
+    do {
+        load_queries(&p);
+        fold_segment(&p, segment, part);
+        part += (size_t)(p.n_rows * t->n_heads) * part_stride(t->spec->head_dim);
+    } while (next_piece(&p));
+}
+
+void attention_combine(float *dst, float a, const float *src, float b, int n)
+{
+    for (int i = 0; i < n; i++)
+        dst[i] = dst[i] * a + src[i] * b;
+}
+
+void attention_finish(float *out, const float *acc, float factor, int n)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = acc[i] * factor + 0.0f;
+}
+
+void attention_merge(const struct attention_task *t, float *parts)
+{
+    const struct piece all = {.task = t, .pos = t->pos, .n_rows = t->n_rows};
+    int first, last;
+
+    attention_segments(t, &first, &last);
+    for (int s = first + 1; s < last; s++)
+        merge(parts, parts + (size_t)(s - first) * part_floats(t), t->n_rows * t->n_heads,
+            t->spec->head_dim, attention_combine);
+    write_out(&all, parts, attention_finish);
+}

@@ -1,0 +1,172 @@
+/* attention_c.c - attention in plain C. On f32 pages it is the reference profile; on bf16 pages
+ * keys and values are what was rounded, and everything else is f32. */
+#include "kernels/attention_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static void load_query(void *dst, const float *q, int head_dim)
+{
+    memcpy(dst, q, (size_t)head_dim * sizeof(float));
+}
+
+static void scores_f32(
+    float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last)
+{
+    for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
+        const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
+
+        for (int slot = first; slot < last; slot++) {
+            const float *key = (const float *)k + key_index(KV_F32, head_dim, slot, 0);
+            float dot = 0;
+
+            for (int d = 0; d < head_dim; d++)
+                dot += query[d] * key[16 * d];
+            s[slot] = dot;
+        }
+    }
+}
+
+static void scores_bf16(
+    float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last)
+{
+    for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
+        const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
+
+        for (int slot = first; slot < last; slot++) {
+            const uint16_t *key = (const uint16_t *)k + key_index(KV_BF16, head_dim, slot, 0);
+            float dot = 0;
+
+            for (int d = 0; d < head_dim; d += 2) {
+                dot += query[d] * bf16_to_f32(key[16 * d]);
+                dot += query[d + 1] * bf16_to_f32(key[16 * d + 1]);
+            }
+            s[slot] = dot;
+        }
+    }
+}
+
+static float softmax(const struct attention_spec *spec, const float *s, void *p, int first,
+    int last, float *max, float *sum)
+{
+    float *out = p, before = *max, rescale;
+
+    for (int slot = 0; slot < KV_PAGE; slot++) {
+        if (slot < first || slot >= last) {
+            out[slot] = 0;
+            continue;
+        }
+        out[slot] = s[slot] * spec->scale;
+        if (spec->softcap > 0)
+            out[slot] = spec->softcap * tanhf(out[slot] / spec->softcap);
+        *max = fmaxf(*max, out[slot]);
+    }
+
+    rescale = expf(before - *max);
+    *sum *= rescale;
+    for (int slot = first; slot < last; slot++) {
+        out[slot] = expf(out[slot] - *max);
+        *sum += out[slot];
+    }
+    return rescale;
+}
+
+static void accumulate_f32(float *acc, const float *p, const float *rescale, int n_queries,
+    const void *v, int head_dim, int first, int last)
+{
+    for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
+        for (int d = 0; d < head_dim; d++)
+            acc[d] *= rescale[i];
+        for (int slot = first; slot < last; slot++) {
+            const float *value = (const float *)v + value_index(KV_F32, head_dim, slot, 0);
+
+            for (int d = 0; d < head_dim; d++)
+                acc[d] += p[slot] * value[d];
+        }
+    }
+}
+
+static void accumulate_bf16(float *acc, const float *p, const float *rescale, int n_queries,
+    const void *v, int head_dim, int first, int last)
+{
+    for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
+        for (int d = 0; d < head_dim; d++)
+            acc[d] *= rescale[i];
+        for (int slot = first; slot < last; slot++) {
+            const uint16_t *value = (const uint16_t *)v + value_index(KV_BF16, head_dim, slot, 0);
+
+            for (int d = 0; d < head_dim; d++)
+                acc[d] += p[slot] * bf16_to_f32(value[2 * d]);
+        }
+    }
+}
+
+static const struct attention_math math_f32 = {load_query, sizeof(float), scores_f32, softmax,
+    accumulate_f32, attention_combine, attention_finish};
+static const struct attention_math math_bf16 = {load_query, sizeof(float), scores_bf16, softmax,
+    accumulate_bf16, attention_combine, attention_finish};
+
+static const struct attention_math *math_of(const struct attention_task *t)
+{
+    return t->kv->type == KV_F32 ? &math_f32 : &math_bf16;
+}
+
+static void run(const struct attention_task *t)
+{
+    attention_run(t, math_of(t));
+}
+
+static void run_segment(const struct attention_task *t, int segment, float *part)
+{
+    attention_run_segment(t, math_of(t), segment, part);
+}
+
+static void kv_write(const struct kv_view *kv, int pos, const float *k, const float *v)
+{
+    int head_dim = kv->head_dim, slot = pos % KV_PAGE;
+
+    for (int h = 0; h < kv->n_kv_heads; h++, k += head_dim, v += head_dim) {
+        uint8_t *plane = key_plane(kv, pos, h);
+        uint16_t *k16 = (uint16_t *)plane, *v16 = k16 + (size_t)KV_PAGE * (size_t)head_dim;
+
+        if (kv->type == KV_F32) {
+            store_slot_f32((float *)plane, head_dim, slot, k, v);
+            continue;
+        }
+        for (int d = 0; d < head_dim; d++) {
+            k16[key_index(KV_BF16, head_dim, slot, d)] = f32_to_bf16(k[d]);
+            v16[value_index(KV_BF16, head_dim, slot, d)] = f32_to_bf16(v[d]);
+        }
+    }
+}
+
+static void kv_read(const struct kv_view *kv, int pos, float *k, float *v)
+{
+    int head_dim = kv->head_dim, slot = pos % KV_PAGE;
+    size_t values = (size_t)KV_PAGE * (size_t)head_dim;
+
+    for (int h = 0; h < kv->n_kv_heads; h++, k += head_dim, v += head_dim) {
+        const uint8_t *plane = key_plane(kv, pos, h);
+
+        for (int d = 0; d < head_dim; d++) {
+            size_t at_k = key_index(kv->type, head_dim, slot, d);
+            size_t at_v = values + value_index(kv->type, head_dim, slot, d);
+
+            if (kv->type == KV_F32) {
+                k[d] = ((const float *)plane)[at_k];
+                v[d] = ((const float *)plane)[at_v];
+            } else {
+                k[d] = bf16_to_f32(((const uint16_t *)plane)[at_k]);
+                v[d] = bf16_to_f32(((const uint16_t *)plane)[at_v]);
+            }
+        }
+    }
+}
+
+void attention_init_c(struct kernels *k)
+{
+    k->attention.kv_write = kv_write;
+    k->attention.kv_read = kv_read;
+    k->attention.run = run;
+    k->attention.run_segment = run_segment;
+}

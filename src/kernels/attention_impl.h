@@ -1,0 +1,133 @@
+/* attention_impl.h - what the levels of attention share: how a page is laid out, and the arithmetic
+ * on one block of 64 keys that each instruction set brings. attention.c walks the blocks.
+ *
+ * A kv head's planes in a page, K first, then V, 64 * head_dim values each:
+ *   K, f32   [position / 16][dim][position % 16]
+ *   K, bf16  [position / 16][dim / 2][position % 16][dim % 2]
+ *   V, f32   [position][dim]
+ *   V, bf16  [position / 2][dim][position % 2]
+ * so that one 64-byte line of K holds the same dimension (bf16: two dimensions) of 16 positions,
+ * and a line of V 16 dimensions of one position (bf16: of two), as bf16 dot products want them. */
+#ifndef KERNELS_ATTENTION_IMPL_H
+#define KERNELS_ATTENTION_IMPL_H
+
+#include "kernels/kernels.h"
+
+/* Queries (rows times heads) computed together. */
+enum { MAX_QUERIES = 64 };
+
+/* Scores and probabilities of one query and block: 64 floats, or 64 bf16 in the same room. */
+enum { ROW_FLOATS = KV_PAGE };
+
+/* A part (a running or finished sum over keys) of one query: head_dim floats of sum(p * v), then
+ * the largest score and sum(p); 0 keys: -inf and 0. */
+static inline size_t part_stride(int head_dim)
+{
+    return (size_t)head_dim + 16;
+}
+
+struct attention_math {
+    /* Turns a query into the form scores() wants, at most 4 bytes a value. */
+    void (*load_query)(void *dst, const float *q, int head_dim);
+    size_t query_bytes; /* of one value in that form */
+
+    /* s[i * ROW_FLOATS + slot] = query i . key of slot, at least for slots [first, last). The
+     * order of the sum depends on head_dim alone. */
+    void (*scores)(
+        float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last);
+
+    /* One query: scales and caps its scores, raises *max to the largest of slots [first, last),
+     * writes p = exp(score - *max) for those and 0 for the others to p (may be s), and brings *sum
+     * up to date. Returns what the query's earlier sums must be multiplied with. */
+    float (*softmax)(const struct attention_spec *spec, const float *s, void *p, int first,
+        int last, float *max, float *sum);
+
+    /* acc = acc * rescale + sum of p * v over slots [first, last), ascending; query i's acc at
+     * acc + i * part_stride, its p at p + i * ROW_FLOATS. V beyond `last` is never used. */
+    void (*accumulate)(float *acc, const float *p, const float *rescale, int n_queries,
+        const void *v, int head_dim, int first, int last);
+
+    /* dst = dst * a + src * b, every operation rounded. */
+    void (*combine)(float *dst, float a, const float *src, float b, int n);
+
+    /* out = acc * factor + 0, both rounded: adding 0 makes -0 and 0 the same. */
+    void (*finish)(float *out, const float *acc, float factor, int n);
+};
+
+void attention_run(const struct attention_task *t, const struct attention_math *math);
+void attention_run_segment(
+    const struct attention_task *t, const struct attention_math *math, int segment, float *part);
+
+/* The plain C ones. */
+void attention_combine(float *dst, float a, const float *src, float b, int n);
+void attention_finish(float *out, const float *acc, float factor, int n);
+
+void attention_init_c(struct kernels *k);
+void attention_init_avx2(struct kernels *k);
+void attention_init_avx512(struct kernels *k);
+void attention_init_avx512bf16(struct kernels *k);
+void attention_init_neon(struct kernels *k);
+
+static inline size_t value_bytes(enum kv_type type)
+{
+    return type == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static inline size_t plane_bytes(const struct kv_view *kv)
+{
+    return KV_PAGE * (size_t)kv->head_dim * value_bytes(kv->type);
+}
+
+/* The K plane of a kv head in the page that holds position pos; the V plane follows it. */
+static inline uint8_t *key_plane(const struct kv_view *kv, int pos, int kv_head)
+{
+    return kv->base + kv->pages[pos / KV_PAGE] * kv->page_stride + kv->layer_offset +
+           (size_t)kv_head * 2 * plane_bytes(kv);
+}
+
+/* Where dimension d of a slot lies in its plane, in values. */
+static inline size_t key_index(enum kv_type type, int head_dim, int slot, int d)
+{
+    if (type == KV_F32)
+        return ((size_t)(slot / 16) * (size_t)head_dim + (size_t)d) * 16 + (size_t)(slot % 16);
+    return ((size_t)(slot / 16) * (size_t)head_dim + (size_t)(d & ~1)) * 16 +
+           (size_t)(slot % 16 * 2 + d % 2);
+}
+
+static inline size_t value_index(enum kv_type type, int head_dim, int slot, int d)
+{
+    if (type == KV_F32)
+        return (size_t)slot * (size_t)head_dim + (size_t)d;
+    return (size_t)(slot / 2 * 2) * (size_t)head_dim + (size_t)(d * 2 + slot % 2);
+}
+
+/* Spreads one kv head's K and V, already in the page's type, over the planes of a slot. Only the
+ * slot's own values are written: another thread may be writing its neighbours. */
+static inline void store_slot_f32(
+    float *plane, int head_dim, int slot, const float *k, const float *v)
+{
+    float *kp = plane + key_index(KV_F32, head_dim, slot, 0);
+    float *vp = plane + (size_t)KV_PAGE * (size_t)head_dim + value_index(KV_F32, head_dim, slot, 0);
+
+    for (int d = 0; d < head_dim; d++) {
+        kp[16 * d] = k[d];
+        vp[d] = v[d];
+    }
+}
+
+static inline void store_slot_bf16(
+    uint16_t *plane, int head_dim, int slot, const uint16_t *k, const uint16_t *v)
+{
+    uint16_t *kp = plane + key_index(KV_BF16, head_dim, slot, 0);
+    uint16_t *vp =
+        plane + (size_t)KV_PAGE * (size_t)head_dim + value_index(KV_BF16, head_dim, slot, 0);
+
+    for (int d = 0; d < head_dim; d += 2) {
+        kp[16 * d] = k[d];
+        kp[16 * d + 1] = k[d + 1];
+        vp[2 * d] = v[d];
+        vp[2 * d + 2] = v[d + 1];
+    }
+}
+
+#endif

@@ -110,7 +110,7 @@ struct api_text {
     bool add_special, parse_special, with_pieces; /* /tokenize; default false, true, false */
     int32_t *ids;                                 /* /detokenize */
     size_t n_ids;
-    struct chat_message *messages; /* /apply-template */
+    const struct chat_message *messages; /* /apply-template */
     size_t n_messages;
     bool add_generation_prompt, continue_final_message; /* default true, false */
     const char *ignored;                                /* as api_request_ignored() */

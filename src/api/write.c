@@ -72,6 +72,17 @@ void write_int(struct buf *b, int64_t v)
     buf_append(b, text + at, sizeof(text) - at);
 }
 
+void write_bytes(struct buf *b, const char *s, size_t n)
+{
+    buf_putc(b, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            buf_putc(b, ',');
+        write_int(b, (unsigned char)s[i]);
+    }
+    buf_putc(b, ']');
+}
+
 void write_logprob(struct buf *b, float v)
 {
     char text[32];

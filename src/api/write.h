@@ -13,6 +13,8 @@
 void write_string(struct buf *b, const char *s, size_t n);
 /* The string's inside only, so that one string can be made of several pieces. */
 void write_escaped(struct buf *b, const char *s, size_t n);
+/* [240,159,152] */
+void write_bytes(struct buf *b, const char *s, size_t n);
 void write_int(struct buf *b, int64_t v);
 /* Shortest form that reads back as the same float, always with a point or an exponent; what is
  * below -9999 or no number is -9999.0, OpenAI's "too unlikely". */

@@ -6,11 +6,8 @@
 
 #include <string.h>
 
-#if defined(HAVE_AVX2) && !defined(USE_SIMDE)
-#include <cpuid.h>
-#endif
-
 #include "kernels/attention_impl.h"
+#include "kernels/matmul_impl.h"
 #include "kernels/ops.h"
 
 static const char *const names[ISA_COUNT] = {"c", "avx2", "avx512", "neon"};
@@ -22,11 +19,8 @@ static bool cpu_has_avx2(void)
 #ifdef USE_SIMDE
     return true;
 #else
-    unsigned a, b, c, d;
-
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) /* clang 14 has no name for it */
-        return false;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
 #endif
 }
 #endif
@@ -88,6 +82,7 @@ void kernels_init(struct kernels *k, enum isa max)
     *k = (struct kernels){.isa = ISA_C};
     ops_init_c(k);
     attention_init_c(k);
+    matmul_init_c(k);
 #ifdef HAVE_AVX2
     if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
         k->isa = ISA_AVX2;

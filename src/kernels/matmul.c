@@ -1,0 +1,32 @@
+/* matmul.c - prepared activations, and which preparation and backend a weight type wants. */
+#include "kernels/matmul.h"
+
+#include "kernels/kernels.h"
+#include "kernels/matmul_impl.h"
+
+size_t act_col_bytes(enum act_kind kind, int k)
+{
+    const size_t n = (size_t)k;
+    size_t bytes;
+
+    switch (kind) {
+    case ACT_Q8: bytes = n / BLOCK_K * sizeof(struct act_block); break;
+    case ACT_BF16: bytes = n * 2; break;
+    default: bytes = n * sizeof(float);
+    }
+    return (bytes + 63) / 64 * 64;
+}
+
+struct act act_init(enum act_kind kind, int n_cols, int k, void *data)
+{
+    return (struct act){kind, n_cols, k, act_col_bytes(kind, k), data};
+}
+
+enum act_kind matmul_act(const struct kernels *k, const struct dtype_info *type, bool exact)
+{
+    if (exact || type->type == DTYPE_F32 || type->type == DTYPE_F16)
+        return ACT_F32;
+    if (type->type == DTYPE_BF16)
+        return k->bf16 ? ACT_BF16 : ACT_F32;
+    return ACT_Q8;
+}

@@ -1,0 +1,161 @@
+/* matmul_c.c - the definition of every result, in plain C.
+ *
+ * ACT_Q8, for each sub-block (32 k, or 16 for Q2_K, Q3_K, Q6_K) ascending:
+ *     y = fma((float)dot, w_scale * x_scale, y)
+ *     y = fma(base, x_scale * sum of x codes, y)      (types with a base)
+ * where dot is the exact integer sum of weight value times activation code. */
+#include "kernels/kernels.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#define F32_LANES 4
+#define F32_COLS 2
+#include "kernels/matmul_f32.h"
+
+enum { COLS = 8 };
+
+/* 32 floats; the comparison of magnitudes as integers puts NaN above infinity above all numbers. */
+static void quantise_block(const float *x, struct act_block *out)
+{
+    const float rounder = 0x1.8p23f; /* adding it leaves the integer nearest to v in the low bits */
+    int32_t peak_bits = 0, sum[2] = {0, 0};
+    float peak, inverse;
+
+    for (int i = 0; i < BLOCK_K; i++) {
+        const int32_t magnitude = (int32_t)(f32_bits(x[i]) & 0x7fffffff);
+
+        peak_bits = magnitude > peak_bits ? magnitude : peak_bits;
+    }
+    peak = f32_of_bits((uint32_t)peak_bits);
+    *out = (struct act_block){.scale = peak / 127};
+    if (peak_bits >= 0x7f800000)
+        out->scale = out->sum = NAN;
+    if (peak_bits >= 0x7f800000 || peak < ACT_TINY)
+        return;
+    inverse = 127 / peak;
+    for (int i = 0; i < BLOCK_K; i++) {
+        const int32_t code = (int32_t)(f32_bits(x[i] * inverse + rounder) - f32_bits(rounder));
+
+        out->q[i] = (int8_t)code;
+        sum[i / 16] += code;
+    }
+    out->offset = -128 * (sum[0] + sum[1]);
+    out->offset_high = -128 * sum[1];
+    out->sum = out->scale * (float)(sum[0] + sum[1]);
+}
+
+static void fill(const struct act *a, int col, const float *x)
+{
+    uint8_t *to = a->data + (size_t)col * a->col_bytes;
+    struct act_block *blocks = (struct act_block *)to;
+
+    assert(a->kind == ACT_F32 || a->kind == ACT_Q8);
+    if (a->kind == ACT_F32)
+        memcpy(to, x, (size_t)a->k * sizeof(float));
+    else
+        for (int b = 0; b < a->k / BLOCK_K; b++)
+            quantise_block(x + (size_t)b * BLOCK_K, &blocks[b]);
+}
+
+struct block {
+    int32_t values[BLOCK_K][PANEL_ROWS];
+    float scale[2][PANEL_ROWS], base[2][PANEL_ROWS];
+};
+
+ALWAYS_INLINE void read_block(
+    enum dtype type, const uint8_t *panel, int b, struct block *restrict out)
+{
+    const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
+    const int j = b % wmat_format(type).tile_blocks;
+
+    for (int half = 0; half < 2; half++)
+        for (int r = 0; r < PANEL_ROWS; r++)
+            out->scale[half][r] = wmat_scale(type, tile, j, half, r, &out->base[half][r]);
+    for (int g = 0; g < 8; g++)
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            const uint32_t word = wmat_word(type, codes, r, g);
+
+            for (int i = 0; i < 4; i++)
+                out->values[4 * g + i][r] = wmat_value(type, word, i);
+        }
+}
+
+/* Adds one block's products to the sums of one column. */
+ALWAYS_INLINE void add_block(
+    enum dtype type, const struct block *w, const struct act_block *x, float sum[PANEL_ROWS])
+{
+    const int sub = wmat_sub(type);
+
+    for (int first = 0; first < BLOCK_K; first += sub) {
+        int32_t dot[PANEL_ROWS] = {0}, codes = 0;
+
+        for (int k = first; k < first + sub; k++) {
+            codes += x->q[k];
+            for (int r = 0; r < PANEL_ROWS; r++)
+                dot[r] += w->values[k][r] * x->q[k];
+        }
+        for (int r = 0; r < PANEL_ROWS; r++)
+            sum[r] = fmaf((float)dot[r], w->scale[first / 16][r] * x->scale, sum[r]);
+        if (wmat_has_base(type))
+            for (int r = 0; r < PANEL_ROWS; r++)
+                sum[r] = fmaf(w->base[first / 16][r], x->scale * (float)codes, sum[r]);
+    }
+}
+
+/* Columns c0 .. c0 + n - 1 of one panel. */
+ALWAYS_INLINE void panel_q8(enum dtype type, const struct wmat *w, const struct act *x, int panel,
+    int c0, int n, float sum[COLS][PANEL_ROWS])
+{
+    const uint8_t *data = w->data + (size_t)panel * w->panel_bytes;
+
+    for (int b = 0; b < w->k / BLOCK_K; b++) {
+        struct block block;
+
+        read_block(type, data, b, &block);
+        for (int c = 0; c < n; c++)
+            add_block(type, &block, (const struct act_block *)act_col(x, c0 + c) + b, sum[c]);
+    }
+}
+
+static void run_q8(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
+{
+    for (int panel = first; panel < last; panel++)
+        for (int c0 = 0; c0 < x->n_cols; c0 += COLS) {
+            const int n = x->n_cols - c0 < COLS ? x->n_cols - c0 : COLS;
+            float sum[COLS][PANEL_ROWS] = {0};
+
+            switch (w->type->type) {
+#define PANEL(t) \
+    case t: panel_q8(t, w, x, panel, c0, n, sum); break;
+                WMAT_QUANTISED(PANEL)
+#undef PANEL
+            default: assert(!"ACT_Q8 is for quantised weights");
+            }
+            for (int c = 0; c < n; c++)
+                memcpy(y + (c0 + c) * ldy + (size_t)panel * PANEL_ROWS, sum[c],
+                    (size_t)wmat_panel_rows(w, panel) * sizeof(float));
+        }
+}
+
+static void run(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
+{
+    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    if (x->kind == ACT_F32)
+        run_f32(w, x, y, ldy, first, last);
+    else
+        run_q8(w, x, y, ldy, first, last);
+}
+
+void wmat_panel_floats(const struct wmat *w, int panel, int k0, int n, float *out, size_t ld)
+{
+    panel_floats(w->type->type, w->data + (size_t)panel * w->panel_bytes, k0, n, out, ld);
+}
+
+void matmul_init_c(struct kernels *k)
+{
+    k->matmul = (struct matmul_kernels){fill, run};
+}

@@ -1,0 +1,78 @@
+/* wmat_floats.h - pieces of a panel as floats, in plain C that vectorises over the 16 rows for
+ * whatever instruction set the including file is compiled for. The bits are to_float's. */
+#ifndef KERNELS_WMAT_FLOATS_H
+#define KERNELS_WMAT_FLOATS_H
+
+#include "kernels/wmat_lane.h"
+
+/* One block of 32 k: out[i * ld + row]. */
+ALWAYS_INLINE void block_floats(
+    enum dtype type, const uint8_t *panel, int b, float *restrict out, size_t ld)
+{
+    const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
+    const int j = b % wmat_format(type).tile_blocks;
+    float scale[2][PANEL_ROWS], base[2][PANEL_ROWS];
+
+    for (int half = 0; half < 2; half++)
+        for (int r = 0; r < PANEL_ROWS; r++)
+            scale[half][r] = wmat_scale(type, tile, j, half, r, &base[half][r]);
+    for (int g = 0; g < 8; g++) {
+        uint32_t words[PANEL_ROWS];
+
+        for (int r = 0; r < PANEL_ROWS; r++)
+            words[r] = wmat_word(type, codes, r, g);
+        for (int i = 0; i < 4; i++, out += ld)
+            for (int r = 0; r < PANEL_ROWS; r++)
+                out[r] = wmat_decode(
+                    type, scale[g / 4][r], base[g / 4][r], wmat_value(type, words[r], i));
+    }
+}
+
+/* k0 .. k0 + n - 1 of F32, F16 and BF16; k0 is even. */
+ALWAYS_INLINE void dense_floats(
+    enum dtype type, const uint8_t *panel, int k0, int n, float *restrict out, size_t ld)
+{
+    if (type == DTYPE_F32) {
+        for (int i = 0; i < n; i++)
+            memcpy(out + i * ld, panel + (size_t)(k0 + i) * 64, 64);
+        return;
+    }
+    for (int i = 0; i < n; i += 2) {
+        const uint8_t *line = panel + (size_t)(k0 + i) / 2 * 64;
+        float odd[PANEL_ROWS];
+
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            const uint32_t pair = load_u32(line + 4 * r);
+
+            if (type == DTYPE_BF16) {
+                out[i * ld + r] = f32_of_bits(pair << 16);
+                odd[r] = f32_of_bits(pair & 0xffff0000);
+            } else {
+                out[i * ld + r] = f16_value(pair & 0xffff);
+                odd[r] = f16_value(pair >> 16);
+            }
+        }
+        if (i + 1 < n)
+            memcpy(out + (i + 1) * ld, odd, sizeof(odd));
+    }
+}
+
+/* The contract of wmat_panel_floats(), for one panel. */
+ALWAYS_INLINE void panel_floats(
+    enum dtype type, const uint8_t *panel, int k0, int n, float *restrict out, size_t ld)
+{
+    switch (type) {
+#define FLOATS(t)                                                         \
+    case t:                                                               \
+        for (int i = 0; i < n; i += BLOCK_K)                              \
+            block_floats(t, panel, (k0 + i) / BLOCK_K, out + i * ld, ld); \
+        break;
+        WMAT_QUANTISED(FLOATS)
+#undef FLOATS
+    case DTYPE_F32: dense_floats(DTYPE_F32, panel, k0, n, out, ld); break;
+    case DTYPE_F16: dense_floats(DTYPE_F16, panel, k0, n, out, ld); break;
+    case DTYPE_BF16: dense_floats(DTYPE_BF16, panel, k0, n, out, ld); break;
+    }
+}
+
+#endif

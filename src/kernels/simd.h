@@ -6,18 +6,24 @@
 #ifndef KERNELS_SIMD_H
 #define KERNELS_SIMD_H
 
+#ifdef USE_SIMDE
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#endif
+
 #if !defined(USE_SIMDE) && defined(SIMD_X86)
 #include <immintrin.h>
 #elif !defined(USE_SIMDE) && defined(SIMD_NEON)
 #include <arm_neon.h>
 #elif defined(SIMD_X86)
-#define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 #elif defined(SIMD_NEON)
-#define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/arm/neon.h>
+#endif
+
+#ifdef USE_SIMDE
+#include "kernels/simd_fill.h"
 #endif
 
 #endif

@@ -90,10 +90,10 @@ static void load_queries(const struct piece *p)
     uint8_t *dst = (uint8_t *)p->room.query;
 
     for (int i = 0; i < p->n_rows * t->n_heads; i++) {
-        size_t row = (size_t)(p->pos - t->pos + i / t->n_heads);
-        size_t head = (size_t)(t->head + i % t->n_heads);
+        int row = p->pos - t->pos + i / t->n_heads, head = t->head + i % t->n_heads;
 
-        p->math->load_query(dst, t->q + row * t->ld + head * head_dim, (int)head_dim);
+        p->math->load_query(
+            dst, t->q + (size_t)row * t->ld + (size_t)head * head_dim, (int)head_dim);
         dst += head_dim * p->math->query_bytes;
     }
 }
@@ -183,11 +183,10 @@ static void write_out(
 
     for (int i = 0; i < p->n_rows * t->n_heads; i++) {
         const float *sum = total + (size_t)i * part_stride(head_dim);
-        size_t row = (size_t)(p->pos - t->pos + i / t->n_heads);
-        size_t head = (size_t)(t->head + i % t->n_heads);
+        int row = p->pos - t->pos + i / t->n_heads, head = t->head + i % t->n_heads;
 
-        finish(t->out + row * t->ld + head * (size_t)head_dim, sum, 1.0f / sum[head_dim + 1],
-            head_dim);
+        finish(t->out + (size_t)row * t->ld + (size_t)head * (size_t)head_dim, sum,
+            1.0f / sum[head_dim + 1], head_dim);
     }
 }
 

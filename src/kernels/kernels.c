@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+#if defined(HAVE_AVX2) && !defined(USE_SIMDE)
+#include <cpuid.h>
+#endif
+
 #include "kernels/attention_impl.h"
 #include "kernels/matmul_impl.h"
 #include "kernels/ops.h"
@@ -19,8 +23,11 @@ static bool cpu_has_avx2(void)
 #ifdef USE_SIMDE
     return true;
 #else
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) /* clang 14 has no name for it */
+        return false;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
 }
 #endif

@@ -102,11 +102,11 @@ static int read_header(struct gguf_part *p, struct err *err)
     if (p->map.size == 0)
         return err_set_at(err, GD_EFORMAT, "magic", "%s is empty.", p->name.text);
     if (!take(p, magic, sizeof(magic)))
-        return cut(p, "the", "magic", err);
+        return cut(p, "the header's", "magic", err);
     if (memcmp(magic, "GGUF", 4) != 0)
         return refuse_magic(p, magic, err);
     if (!take(p, &version, sizeof(version)))
-        return cut(p, "the", "version", err);
+        return cut(p, "the header's", "version", err);
     if (version != 0 && (version & 0xffff) == 0)
         return err_set_at(err, GD_ENOTSUP, "version",
             "%s is a big-endian GGUF file; gemmad reads little-endian ones.", p->name.text);
@@ -114,9 +114,9 @@ static int read_header(struct gguf_part *p, struct err *err)
         return err_set_at(err, GD_ENOTSUP, "version",
             "%s has GGUF version %u; gemmad reads versions 2 and 3.", p->name.text, version);
     if (!take(p, &p->n_tensors, sizeof(p->n_tensors)))
-        return cut(p, "the", "number of tensors", err);
+        return cut(p, "the header's", "n_tensors", err);
     if (!take(p, &p->n_keys, sizeof(p->n_keys)))
-        return cut(p, "the", "number of keys", err);
+        return cut(p, "the header's", "n_keys", err);
     if (p->n_tensors > SOURCE_MAX_NAMES)
         return err_set_at(err, GD_EFORMAT, "n_tensors",
             "%s announces %llu tensors; at most %d are allowed.", p->name.text,
@@ -382,7 +382,7 @@ static int place_tensors(struct gguf_part *p, struct source *s, struct span *spa
         if (start > p->map.size || offset > p->map.size - start ||
             t->bytes > p->map.size - start - offset)
             return err_set_at(err, GD_EFORMAT, t->name,
-                "The tensor %s lies beyond the end of %s; is the download complete?", t->name,
+                "The tensor %s lies beyond the end of %s; the file is incomplete.", t->name,
                 p->name.text);
         if (offset < end)
             return err_set_at(err, GD_EFORMAT, t->name, "The tensor %s overlaps the tensor %s.",

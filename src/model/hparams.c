@@ -124,8 +124,8 @@ static bool is_array(struct reader *rd)
     return source_array(rd->src, rd->key, &a, &ignored) > 0;
 }
 
-/* One integer per layer into out[]: a number that holds for all, or an array with one for each. */
-static int read_layers(struct reader *rd, const char *suffix, int min, int max, int *out)
+/* One integer per layer into out[0..n): a number that holds for all, or an array of n. */
+static int read_layers(struct reader *rd, const char *suffix, int min, int max, int *out, int n)
 {
     struct source_array a;
     int64_t v;
@@ -134,18 +134,18 @@ static int read_layers(struct reader *rd, const char *suffix, int min, int max, 
     set_key(rd, suffix);
     if (!is_array(rd)) {
         r = read_int(rd, suffix, min, max, &out[0]);
-        for (int i = 1; r > 0 && i < rd->hp->n_layers; i++)
+        for (int i = 1; r > 0 && i < n; i++)
             out[i] = out[0];
         return r;
     }
     r = source_array(rd->src, rd->key, &a, rd->err);
     if (r < 0)
         return r;
-    if (a.n != (uint64_t)rd->hp->n_layers)
+    if (a.n != (uint64_t)n)
         return err_set_at(rd->err, GD_EFORMAT, rd->key,
             "The key %s has %llu elements, but the model has %d layers.", rd->key,
-            (unsigned long long)a.n, rd->hp->n_layers);
-    for (int i = 0; i < rd->hp->n_layers; i++) {
+            (unsigned long long)a.n, n);
+    for (int i = 0; i < n; i++) {
         if (!source_array_int(&a, (uint64_t)i, &v))
             return err_set_at(rd->err, GD_EFORMAT, rd->key,
                 "The key %s must be an integer or an array of integers.", rd->key);
@@ -241,19 +241,20 @@ static int read_heads(struct reader *rd)
 {
     int heads[HPARAMS_MAX_LAYERS], kv_heads[HPARAMS_MAX_LAYERS], ffn[HPARAMS_MAX_LAYERS];
     struct hparams *hp = rd->hp;
-    int r = read_layers(rd, "attention.head_count", 1, MAX_HEADS, heads);
+    int n = hp->n_layers;
+    int r = read_layers(rd, "attention.head_count", 1, MAX_HEADS, heads, n);
 
     if (r <= 0)
         return r < 0 ? r : missing(rd);
-    r = read_layers(rd, "feed_forward_length", 1, MAX_FFN, ffn);
+    r = read_layers(rd, "feed_forward_length", 1, MAX_FFN, ffn, n);
     if (r <= 0)
         return r < 0 ? r : missing(rd);
-    r = read_layers(rd, "attention.head_count_kv", 1, MAX_HEADS, kv_heads);
+    r = read_layers(rd, "attention.head_count_kv", 1, MAX_HEADS, kv_heads, n);
     if (r < 0)
         return r;
     if (r == 0)
         memcpy(kv_heads, heads, sizeof(kv_heads));
-    for (int i = 0; i < hp->n_layers; i++) {
+    for (int i = 0; i < n; i++) {
         if (heads[i] % kv_heads[i] != 0)
             return err_set_at(rd->err, GD_EFORMAT, rd->key,
                 "The key %s is %d in layer %d, which does not divide the %d attention heads.",
@@ -310,7 +311,7 @@ static int read_window(struct reader *rd)
         return r;
     set_key(rd, "attention.sliding_window_pattern");
     if (is_array(rd)) {
-        r = read_layers(rd, "attention.sliding_window_pattern", 0, 1, sliding);
+        r = read_layers(rd, "attention.sliding_window_pattern", 0, 1, sliding, hp->n_layers);
     } else {
         r = read_int(rd, "attention.sliding_window_pattern", 1, HPARAMS_MAX_LAYERS, &period);
         for (int i = 0; i < hp->n_layers; i++)

@@ -26,11 +26,19 @@ static void run_chunks(struct fixture *f, const struct kernels *k, float *out, i
     }
 }
 
+static uint32_t bits(float x)
+{
+    uint32_t u;
+
+    memcpy(&u, &x, sizeof(u));
+    return u;
+}
+
 static void check_same(
     const struct fixture *f, const float *got, const float *want, const char *how)
 {
     for (size_t i = 0; i < (size_t)f->n_pos * row_floats(f); i++) {
-        if (memcmp(&got[i], &want[i], sizeof(float)) != 0)
+        if (bits(got[i]) != bits(want[i]))
             fail_msg("%s: dim %d window %d pages %d, pos %zu: %.9g, want %.9g", how,
                 f->spec.head_dim, f->spec.window, f->kv.type, i / row_floats(f), (double)got[i],
                 (double)want[i]);

@@ -83,7 +83,7 @@ static void golden_files_match_their_config(void **state)
     };
 
     for (size_t i = 0; i < LENGTH(cases); i++) {
-        struct hparams hp;
+        struct hparams hp = {0};
         char below[128];
         cJSON *config, *text;
 
@@ -226,7 +226,7 @@ static void must_read(struct hparams *hp, int family, const struct test_key *o, 
 
 static void gemma2_has_defaults(void **state)
 {
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 2, NULL, 0);
     assert_true(hp.attention_softcap == 50 && hp.final_softcap == 30);
@@ -242,7 +242,7 @@ static void gemma2_has_defaults(void **state)
 static void gemma3_without_window_sees_everything(void **state)
 {
     static const struct test_key o = {"gemma3.attention.sliding_window", (uint32_t)DROPPED};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, &o, 1);
     for (int i = 0; i < hp.n_layers; i++) {
@@ -257,7 +257,7 @@ static void patterns_are_periods_or_arrays(void **state)
 {
     static const char key[] = "gemma3.attention.sliding_window_pattern";
     struct test_key o = {key, GGUF_U16, 3};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, &o, 1);
     for (int i = 0; i < 8; i++)
@@ -278,7 +278,7 @@ static void sizes_may_be_arrays(void **state)
         {"gemma3.attention.head_count", GGUF_ARRAY, 6, NULL, GGUF_U64, 8},
         {"gemma3.attention.head_count_kv", GGUF_ARRAY, 3, NULL, GGUF_U8, 8},
     };
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, o, LENGTH(o));
     assert_int_equal(hp.layers[7].ffn, 48);
@@ -289,7 +289,7 @@ static void sizes_may_be_arrays(void **state)
 static void kv_heads_default_to_the_heads(void **state)
 {
     static const struct test_key o = {"gemma3.attention.head_count_kv", (uint32_t)DROPPED};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, &o, 1);
     assert_int_equal(hp.layers[0].n_kv_heads, 4);
@@ -299,7 +299,7 @@ static void a_forgotten_rope_factor_is_8_with_a_warning(void **state)
 {
     struct test_key o[] = {{"gemma3.block_count", GGUF_U32, 34},
         {"gemma3.context_length", GGUF_U32, 131072}, {"gemma3.rope.scaling.factor", GGUF_F32, 4}};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, o, 2);
     assert_true(hp.rope[0].freq_scale == 0.125f && hp.rope[1].freq_scale == 1);
@@ -316,7 +316,7 @@ static void the_27b_models_scale_by_width(void **state)
 {
     struct test_key o[] = {
         {"gemma3.block_count", GGUF_U32, 62}, {"gemma3.attention.scale", GGUF_F32, 0.5}};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     must_read(&hp, 3, o, 1);
     assert_true(hp.attention_scale == 0.25f); /* (64 / 4)^-1/2, not 32^-1/2 */
@@ -418,7 +418,7 @@ static void nonsense_is_refused_by_key(void **state)
     for (size_t i = 0; i < LENGTH(refused); i++) {
         const char *param = refused[i].param ? refused[i].param : refused[i].o.key;
         struct err err = {0};
-        struct hparams hp;
+        struct hparams hp = {0};
         int r = read_with(&hp, refused[i].family, &refused[i].o, 1, &err);
 
         if (r != refused[i].code || err.code != r || strcmp(err.param, param) != 0)
@@ -433,7 +433,7 @@ static void the_embedding_must_fit(void **state)
 {
     struct file f = {gemma3_keys, LENGTH(gemma3_keys), NULL, 0, {64, 8}, "output.weight"};
     struct err err = {0};
-    struct hparams hp;
+    struct hparams hp = {0};
 
     assert_int_equal(read_file(&hp, &f, &err), GD_EFORMAT);
     assert_string_equal(err.msg, "The model file lacks the tensor token_embd.weight.");

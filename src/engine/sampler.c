@@ -1,0 +1,439 @@
+#include "engine/sampler.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/select.h"
+
+/* Far below any logit, far above -FLT_MAX: differences and quotients by a temperature stay finite.
+ */
+static const float banned_logit = -1e30f;
+static const float greedy_below = 1e-5f;
+static const float logprob_floor = -9999.0f;
+
+/* exp(-80) of the largest is beyond what a float sum of a whole vocabulary can see. */
+static const float deepest = 80.0f;
+
+enum { DRAW_BLOCK = 4096 };
+
+struct undo {
+    int32_t id;
+    float logit;
+};
+
+struct sampler {
+    const struct kernels *k;
+    int vocab;
+    struct candidate *list; /* (vocab) */
+    float *row;             /* (vocab) cleaned of NaN, or divided by the temperature */
+    double *sums;           /* one per DRAW_BLOCK tokens */
+    int32_t *seen;          /* (vocab) zero between calls */
+    struct undo *undo;
+    size_t n_undo, undo_cap;
+};
+
+void sampling_default(struct sampling *s)
+{
+    *s = (struct sampling){
+        .temperature = 1,
+        .top_p = 1,
+        .typical_p = 1,
+        .repeat_penalty = 1,
+        .repeat_last_n = 64,
+    };
+}
+
+struct sampler *sampler_create(const struct kernels *k, int vocab)
+{
+    struct sampler *s = xcalloc(1, sizeof(*s));
+    size_t n = (size_t)vocab;
+
+    assert(vocab > 0);
+    s->k = k;
+    s->vocab = vocab;
+    s->list = xcalloc(n, sizeof(*s->list));
+    s->row = xcalloc(n, sizeof(*s->row));
+    s->sums = xcalloc(n / DRAW_BLOCK + 1, sizeof(*s->sums));
+    s->seen = xcalloc(n, sizeof(*s->seen));
+    return s;
+}
+
+void sampler_destroy(struct sampler *s)
+{
+    if (!s)
+        return;
+    free(s->list);
+    free(s->row);
+    free(s->sums);
+    free(s->seen);
+    free(s->undo);
+    free(s);
+}
+
+/* ---- penalties and bias: few ids, patched in place ---- */
+
+static void patch(struct sampler *s, float *logits, int32_t id, float value)
+{
+    if (s->n_undo == s->undo_cap) {
+        s->undo_cap = s->undo_cap ? 2 * s->undo_cap : 256;
+        s->undo = xrealloc(s->undo, s->undo_cap * sizeof(*s->undo));
+    }
+    s->undo[s->n_undo++] = (struct undo){id, logits[id]};
+    logits[id] = value;
+}
+
+static void restore(struct sampler *s, float *logits)
+{
+    while (s->n_undo > 0) {
+        s->n_undo--;
+        logits[s->undo[s->n_undo].id] = s->undo[s->n_undo].logit;
+    }
+}
+
+static void penalise_repeats(struct sampler *s, float *logits, const struct sampler_input *in)
+{
+    float penalty = in->params->repeat_penalty;
+    int last = in->params->repeat_last_n, n = last < 0 || last > in->n_tokens ? in->n_tokens : last;
+    const int32_t *window = in->tokens + (in->n_tokens - n);
+
+    if (penalty == 1.0f)
+        return;
+    for (int i = 0; i < n; i++) {
+        float x = logits[window[i]];
+
+        if (s->seen[window[i]])
+            continue;
+        s->seen[window[i]] = 1;
+        patch(s, logits, window[i], x > 0 ? x / penalty : x * penalty);
+    }
+    for (int i = 0; i < n; i++)
+        s->seen[window[i]] = 0;
+}
+
+static void penalise_answer(struct sampler *s, float *logits, const struct sampler_input *in)
+{
+    const struct sampling *p = in->params;
+
+    if (p->presence_penalty == 0 && p->frequency_penalty == 0)
+        return;
+    for (int i = in->n_prompt; i < in->n_tokens; i++)
+        s->seen[in->tokens[i]]++;
+    for (int i = in->n_prompt; i < in->n_tokens; i++) {
+        int32_t id = in->tokens[i];
+
+        if (!s->seen[id])
+            continue;
+        patch(s, logits, id,
+            logits[id] - (float)s->seen[id] * p->frequency_penalty - p->presence_penalty);
+        s->seen[id] = 0;
+    }
+}
+
+static void patch_all(struct sampler *s, float *logits, const struct sampler_input *in)
+{
+    const struct sampling *p = in->params;
+
+    for (size_t i = 0; i < p->n_bias; i++) {
+        int32_t id = p->bias[i].id;
+
+        patch(s, logits, id, p->bias[i].bias <= -100 ? banned_logit : logits[id] + p->bias[i].bias);
+    }
+    penalise_repeats(s, logits, in);
+    penalise_answer(s, logits, in);
+    for (size_t i = 0; i < p->n_bias; i++) {
+        if (p->bias[i].bias <= -100) /* a penalty below 1 must not bring a banned token back */
+            patch(s, logits, p->bias[i].id, banned_logit);
+    }
+    for (size_t i = 0; i < in->n_banned; i++)
+        patch(s, logits, in->banned[i], banned_logit);
+}
+
+/* ---- truncation ---- */
+
+/* The row itself when its sum is a number, else a copy without NaN and infinities. *max and *sum
+ * are of what is returned; NULL when nothing can be drawn. */
+static const float *usable(struct sampler *s, const float *logits, float *max, double *sum)
+{
+    bool any = false;
+
+    *max = logits[s->k->argmax(logits, s->vocab)];
+    *sum = isfinite(*max) ? s->k->sum_exp(logits, *max, s->vocab) : NAN;
+    if (isfinite(*sum) && *sum > 0)
+        return *max > banned_logit / 2 ? logits : NULL;
+    for (int i = 0; i < s->vocab; i++) {
+        float x = logits[i];
+
+        /* Not one of NaN, an infinity, or a value whose difference to another overflows. */
+        s->row[i] = x > banned_logit && x < -banned_logit ? x
+                    : x > 0                               ? -banned_logit
+                                                          : banned_logit;
+        any = any || s->row[i] > banned_logit;
+    }
+    if (!any)
+        return NULL;
+    *max = s->row[0];
+    for (int i = 1; i < s->vocab; i++)
+        *max = s->row[i] > *max ? s->row[i] : *max;
+    *sum = 0;
+    for (int i = 0; i < s->vocab; i++)
+        *sum += exp((double)s->row[i] - *max);
+    return s->row;
+}
+
+static double weigh(struct candidate *c, int n, float max)
+{
+    double total = 0;
+
+    for (int i = 0; i < n; i++) {
+        c[i].mass = expf(c[i].logit - max);
+        total += c[i].mass;
+    }
+    return total;
+}
+
+/* Locally typical sampling: tokens whose surprise is nearest to the entropy come first. */
+static int keep_typical(struct candidate *c, int n, float max, double total, float typical_p)
+{
+    double mean = 0, entropy;
+
+    for (int i = 0; i < n; i++)
+        mean += c[i].mass / total * (c[i].logit - max);
+    entropy = log(total) - mean;
+    for (int i = 0; i < n; i++)
+        c[i].key = (float)fabs(log(total) - (c[i].logit - max) - entropy);
+    return select_mass(c, n, typical_p * total);
+}
+
+static int keep_min_p(struct candidate *c, int n, float min_p)
+{
+    float floor_logit = c[0].logit;
+    int kept = 0;
+
+    for (int i = 1; i < n; i++)
+        floor_logit = c[i].logit > floor_logit ? c[i].logit : floor_logit;
+    floor_logit += logf(min_p);
+    for (int i = 0; i < n; i++) {
+        if (c[i].logit >= floor_logit)
+            c[kept++] = c[i];
+    }
+    return kept;
+}
+
+/* Enough of the top of the row for top_p and min_p alone to cut exactly. */
+static int gather_top(
+    struct sampler *s, const float *row, const struct sampling *p, float max, double sum)
+{
+    float bound = p->min_p > 0 ? -logf(p->min_p) : deepest;
+    float depth = p->top_p < 1 ? 10 : bound;
+
+    for (;; depth *= 2) {
+        int n;
+
+        if (depth > bound)
+            depth = bound;
+        n = select_above(row, s->vocab, max - depth, s->list);
+        if (depth == bound || weigh(s->list, n, max) >= p->top_p * sum)
+            return n;
+    }
+}
+
+static int truncate_row(
+    struct sampler *s, const float *row, const struct sampling *p, float max, double sum)
+{
+    struct candidate *c = s->list;
+    double total;
+    int n;
+
+    if (p->top_k > 0 && p->top_k < s->vocab) {
+        n = select_largest(row, s->vocab, p->top_k, c);
+        total = weigh(c, n, max);
+    } else if (p->typical_p < 1) {
+        n = select_above(row, s->vocab, max - deepest, c);
+        total = weigh(c, n, max);
+    } else if (p->top_p < 1 || p->min_p > 0) {
+        n = gather_top(s, row, p, max, sum);
+        weigh(c, n, max);
+        total = sum; /* of the whole row, though only its top is in the list */
+    } else {
+        return -1;
+    }
+    if (p->typical_p < 1) {
+        n = keep_typical(c, n, max, total, p->typical_p);
+        total = weigh(c, n, max);
+    }
+    if (p->top_p < 1) {
+        for (int i = 0; i < n; i++)
+            c[i].key = -c[i].logit;
+        n = select_mass(c, n, p->top_p * total);
+    }
+    return p->min_p > 0 ? keep_min_p(c, n, p->min_p) : n;
+}
+
+int sampler_survivors(
+    struct sampler *s, const float *logits, const struct sampling *p, const struct candidate **out)
+{
+    float max;
+    double sum;
+    const float *row = usable(s, logits, &max, &sum);
+
+    *out = s->list;
+    return row ? truncate_row(s, row, p, max, sum) : 0;
+}
+
+/* ---- drawing ---- */
+
+/* splitmix64's finaliser: every bit of the input reaches every bit of the output. */
+static uint64_t mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+double sampler_uniform(uint64_t seed, int choice, int n)
+{
+    uint64_t x = mix(mix(mix(seed) ^ (uint64_t)choice) ^ (uint64_t)n);
+
+    return (double)(x >> 11) * 0x1p-53;
+}
+
+static int32_t draw_list(struct candidate *c, int n, float temperature, double u)
+{
+    float max = c[0].logit;
+    double total = 0;
+    int last = 0;
+
+    for (int i = 1; i < n; i++)
+        max = c[i].logit > max ? c[i].logit : max;
+    for (int i = 0; i < n; i++) {
+        c[i].mass = expf((c[i].logit - max) / temperature);
+        total += c[i].mass;
+    }
+    u *= total;
+    for (int i = 0; i < n; i++) {
+        if (c[i].mass <= 0)
+            continue;
+        last = i;
+        u -= c[i].mass;
+        if (u < 0)
+            break;
+    }
+    return c[last].id;
+}
+
+/* Nothing is truncated: sums of blocks by the fast kernel lead to the block, then its tokens are
+ * walked. */
+static int32_t draw_row(struct sampler *s, const float *row, float max, float temperature, double u)
+{
+    double total = 0;
+    int n_blocks = (s->vocab + DRAW_BLOCK - 1) / DRAW_BLOCK, block = -1, first, last;
+    int32_t id = -1;
+
+    if (temperature != 1.0f) {
+        s->k->scale(s->row, row, 1 / temperature, s->vocab);
+        row = s->row;
+        max /= temperature;
+    }
+    for (int b = 0; b < n_blocks; b++) {
+        int n = s->vocab - b * DRAW_BLOCK;
+
+        s->sums[b] = s->k->sum_exp(row + b * DRAW_BLOCK, max, n < DRAW_BLOCK ? n : DRAW_BLOCK);
+        total += s->sums[b];
+    }
+    u *= total;
+    for (int b = 0; b < n_blocks; b++) {
+        if (s->sums[b] <= 0)
+            continue;
+        block = b;
+        if (u < s->sums[b])
+            break;
+        u -= s->sums[b];
+    }
+    assert(block >= 0);
+    first = block * DRAW_BLOCK;
+    last = first + DRAW_BLOCK < s->vocab ? first + DRAW_BLOCK : s->vocab;
+    for (int i = first; i < last; i++) {
+        double mass = expf(row[i] - max);
+
+        if (mass <= 0)
+            continue;
+        id = i;
+        u -= mass;
+        if (u < 0)
+            break;
+    }
+    return id;
+}
+
+static int32_t pick(struct sampler *s, const float *logits, const struct sampler_input *in)
+{
+    const struct sampling *p = in->params;
+    const float *row;
+    float max;
+    double sum, u;
+    int n;
+
+    if (p->temperature < greedy_below) {
+        int best = s->k->argmax(logits, s->vocab);
+
+        if (isfinite(logits[best]))
+            return logits[best] > banned_logit / 2 ? best : -1;
+    }
+    row = usable(s, logits, &max, &sum);
+    if (!row)
+        return -1;
+    if (p->temperature < greedy_below)
+        return s->k->argmax(row, s->vocab);
+    u = sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt);
+    n = truncate_row(s, row, p, max, sum);
+    return n > 0 ? draw_list(s->list, n, p->temperature, u)
+                 : draw_row(s, row, max, p->temperature, u);
+}
+
+int32_t sampler_pick(struct sampler *s, float *logits, const struct sampler_input *in)
+{
+    int32_t id;
+
+    patch_all(s, logits, in);
+    id = pick(s, logits, in);
+    restore(s, logits);
+    return id;
+}
+
+/* ---- log-probabilities ---- */
+
+static float floored(double logprob)
+{
+    return logprob > logprob_floor ? (float)logprob : logprob_floor; /* NaN goes to the floor too */
+}
+
+static int more_likely(const void *a, const void *b)
+{
+    return select_before(a, b) ? -1 : 1;
+}
+
+int sampler_logprobs(struct sampler *s, const float *logits, int32_t id, int n_top, float *logprob,
+    struct token_alternative *top)
+{
+    float max;
+    double sum;
+    const float *row = usable(s, logits, &max, &sum);
+    double log_sum = row ? max + log(sum) : INFINITY;
+    int n;
+
+    if (!row)
+        row = logits;
+    *logprob = floored(row[id] - log_sum);
+    if (n_top <= 0)
+        return 0;
+    n = select_largest(row, s->vocab, n_top < s->vocab ? n_top : s->vocab, s->list);
+    qsort(s->list, (size_t)n, sizeof(*s->list), more_likely);
+    for (int i = 0; i < n; i++)
+        top[i] = (struct token_alternative){s->list[i].id, floored(s->list[i].logit - log_sum)};
+    return n;
+}

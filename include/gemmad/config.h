@@ -3,7 +3,7 @@
  * A setting is a row of the table in base/config.c: key, kind, field, bounds, default, help. The
  * file (key = value), the command line (--key=value, --key value) and the help text all walk that
  * table. Values are checked when they are set; what two settings mean together is checked where
- * they are used (a public address needs keys: server/listen.c). */
+ * they are used (a public address needs keys: server/socket.c). */
 #ifndef GEMMAD_CONFIG_H
 #define GEMMAD_CONFIG_H
 

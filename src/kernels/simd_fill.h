@@ -37,6 +37,15 @@ static inline void fill_mask_storeu_ps(void *dst, __mmask16 m, __m512 v)
 }
 #define _mm512_mask_storeu_ps fill_mask_storeu_ps
 
+static inline __m256 fill_extractf32x8_ps(__m512 v, int i)
+{
+    float x[16];
+
+    _mm512_storeu_ps(x, v);
+    return _mm256_loadu_ps(x + 8 * (i & 1));
+}
+#define _mm512_extractf32x8_ps fill_extractf32x8_ps
+
 static inline __m512 fill_fmadd512(__m512 a, __m512 b, __m512 c)
 {
     float x[16], y[16], z[16];
@@ -84,6 +93,27 @@ static inline float32x4_t fill_vfmaq_f32(float32x4_t c, float32x4_t a, float32x4
         z[i] = fmaf(x[i], y[i], z[i]);
     return vld1q_f32(z);
 }
+static inline float32x4_t fill_vdivq_f32(float32x4_t a, float32x4_t b)
+{
+    float x[4], y[4];
+
+    vst1q_f32(x, a);
+    vst1q_f32(y, b);
+    for (int i = 0; i < 4; i++)
+        x[i] /= y[i];
+    return vld1q_f32(x);
+}
+#define vdivq_f32 fill_vdivq_f32
+
+static inline float fill_vmaxnmvq_f32(float32x4_t v)
+{
+    float x[4];
+
+    vst1q_f32(x, v);
+    return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+}
+#define vmaxnmvq_f32 fill_vmaxnmvq_f32
+
 #undef vfmaq_f32
 #define vfmaq_f32 fill_vfmaq_f32
 #undef vfmsq_f32

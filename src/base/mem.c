@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { CACHE_LINE = 64 };
 static const size_t huge_page = 2u << 20;
@@ -60,4 +61,13 @@ void mem_aligned_free(void *p, size_t bytes)
         munmap(p, bytes);
     else
         free(p);
+}
+
+void mem_forget(const void *p, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = mem_round_up((uintptr_t)p, page), end = ((uintptr_t)p + bytes) / page * page;
+
+    if (end > first)
+        madvise((void *)first, end - first, MADV_DONTNEED);
 }

@@ -46,6 +46,10 @@ struct graph_seq {
  * graph_max_sequences(). */
 void graph_run(
     struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs);
+/* Layer `layer` of a sequence whose page table is `pages`. */
+struct kv_view graph_kv_view(
+    const struct graph *g, const struct kv_memory *kv, int layer, const uint32_t *pages);
+void graph_kv_layout(const struct graph *g, struct kv_layout *out);
 int graph_max_tokens(const struct graph *g);
 int graph_max_sequences(const struct graph *g);
 void graph_destroy(struct graph *g); /* NULL is fine */

@@ -1,0 +1,110 @@
+/* steps_attention.c - K and V of the new rows go into their pages, then every query attends.
+ *
+ * First phase, by rows: head norm and rotation of q and k where they are fused in, append to the
+ * pages. Second phase: pieces of (sequence, kv head, query rows). When there are fewer pieces than
+ * threads, the query heads of a group are split too. */
+#include "graph/plan.h"
+
+static struct kv_view view_of(const struct graph *g, const struct step *s, int seq)
+{
+    const struct attention_spec *a = &s->node.attn.spec;
+
+    return (struct kv_view){.type = g->kv_layout.type,
+        .n_kv_heads = a->n_kv_heads,
+        .head_dim = a->head_dim,
+        .base = g->kv->base[s->kv_group],
+        .page_stride = g->kv_layout.group[s->kv_group].page_bytes,
+        .layer_offset = s->kv_offset,
+        .pages = g->seqs[seq].pages[s->kv_group]};
+}
+
+static void norm_and_rotate(
+    struct graph *g, struct step *s, float *x, int n_heads, const float *w, int row)
+{
+    const struct ir_attention *a = &s->node.attn;
+    int d = a->spec.head_dim, table = s->node.rope_table;
+    size_t at = (size_t)row * (size_t)(d / 2);
+
+    for (int h = 0; h < n_heads; h++) {
+        if (a->norm)
+            g->k->rmsnorm(x + h * d, x + h * d, w, s->node.eps, d);
+        if (a->rope)
+            g->k->rope(x + h * d, g->cos[table] + at, g->sin[table] + at, d);
+    }
+}
+
+static void append(struct graph *g, struct step *s, int row)
+{
+    const struct attention_spec *a = &s->node.attn.spec;
+    struct kv_view kv = view_of(g, s, g->seq_of[row]);
+    float *k = row_at(g, &s->in[1], row);
+
+    norm_and_rotate(g, s, row_at(g, &s->in[0], row), a->n_heads, s->vec, row);
+    norm_and_rotate(g, s, k, a->n_kv_heads, s->vec2, row);
+    g->k->attention.kv_write(&kv, g->pos[row], k, row_at(g, &s->in[2], row));
+}
+
+/* The pieces of one sequence: kv heads x row blocks x parts of the head group. */
+struct pieces {
+    int blocks, parts;
+};
+
+static struct pieces pieces_of(const struct graph *g, const struct step *s, int seq)
+{
+    const struct attention_spec *a = &s->node.attn.spec;
+    int group = a->n_heads / a->n_kv_heads;
+    int blocks = (g->seqs[seq].n_tokens + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    int parts = g->n_seqs * a->n_kv_heads * blocks < g->n_threads ? g->n_threads : 1;
+
+    return (struct pieces){blocks, parts < group ? parts : group};
+}
+
+static void attend(struct graph *g, struct step *s, int seq, struct pieces p, int piece, int thread)
+{
+    const struct attention_spec *a = &s->node.attn.spec;
+    const struct graph_seq *q = &g->seqs[seq];
+    int group = a->n_heads / a->n_kv_heads;
+    int block = p.blocks - 1 - piece % p.blocks; /* the longest first */
+    int part = piece / p.blocks % p.parts, kv_head = piece / p.blocks / p.parts;
+    int row = block * ATTENTION_ROWS;
+    int n = q->n_tokens - row < ATTENTION_ROWS ? q->n_tokens - row : ATTENTION_ROWS;
+    struct kv_view kv = view_of(g, s, seq);
+    struct attention_task task = {
+        .spec = a, .kv = &kv, .ld = (size_t)s->in[0].ld, .scratch = g->scratch[thread].attention};
+    int head, end;
+
+    pool_share(group, part, p.parts, &head, &end);
+    task.q = row_at(g, &s->in[0], g->seq_row[seq] + row);
+    task.out = row_at(g, &s->out[0], g->seq_row[seq] + row);
+    task.pos = q->past + row;
+    task.n_rows = n;
+    task.head = kv_head * group + head;
+    task.n_heads = end - head;
+    g->k->attention.run(&task);
+}
+
+void step_attention(struct graph *g, struct step *s, int thread)
+{
+    const struct attention_spec *a = &s->node.attn.spec;
+    int first, last, at;
+
+    pool_share(g->n_rows, thread, g->n_threads, &first, &last);
+    for (int r = first; r < last; r++)
+        append(g, s, r);
+    pool_barrier(g->pool);
+
+    while ((at = atomic_fetch_add(&s->next, 1)) >= 0) {
+        for (int seq = 0; seq < g->n_seqs; seq++) {
+            struct pieces p = pieces_of(g, s, seq);
+            int n = a->n_kv_heads * p.blocks * p.parts;
+
+            if (at < n) {
+                attend(g, s, seq, p, at, thread);
+                break;
+            }
+            at -= n;
+            if (seq == g->n_seqs - 1)
+                return;
+        }
+    }
+}

@@ -24,6 +24,7 @@ struct runtime_opts {
     int n_threads;                              /* 0 = cpu_allowed() */
     int max_sequences;                          /* rows of the decode graph */
     int max_chunk;                              /* tokens of the prefill graph */
+    bool taps; /* keep every layer's output of the prefill graph for graph_tap() */
 };
 
 struct weight_store;

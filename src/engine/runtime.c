@@ -1,0 +1,146 @@
+#include "engine/runtime.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "gemmad/flow.h"
+#include "gemmad/log.h"
+#include "graph/weights.h"
+
+void runtime_opts_default(struct runtime_opts *o)
+{
+    *o = (struct runtime_opts){.profile = "default",
+        .isa = "auto",
+        .kv_type = "auto",
+        .matmul_prefill = "auto",
+        .matmul_decode = "auto",
+        .max_sequences = 16,
+        .max_chunk = 512};
+}
+
+static int pick_backend(
+    enum backend_choice *out, const char *setting, const char *value, struct err *err)
+{
+    static const char *const names[] = {"auto", "native", "blas"};
+
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            *out = (enum backend_choice)i;
+            return 0;
+        }
+    }
+    return err_set_at(
+        err, GD_EINVAL, setting, "%s: \"%.40s\" is not auto, native or blas", setting, value);
+}
+
+/* The profile of both graphs and the instruction set. */
+static int pick(
+    struct runtime *rt, const struct runtime_opts *o, struct flow_profile *p, struct err *err)
+{
+    bool reference = strcmp(o->profile, "reference") == 0;
+    int isa = isa_parse(o->isa);
+
+    if (!reference && strcmp(o->profile, "default") != 0)
+        return err_set_at(err, GD_EINVAL, "profile",
+            "profile: \"%.40s\" is not default or reference", o->profile);
+    if (isa < 0)
+        return err_set_at(
+            err, GD_EINVAL, "isa", "isa: \"%.40s\" is not auto, c, avx2, avx512 or neon", o->isa);
+    if (reference && strcmp(o->isa, "auto") == 0)
+        isa = ISA_C; /* the reference is plain C unless told otherwise */
+    if (!kernels_has((enum isa)isa))
+        return err_set_at(err, GD_ENOTSUP, "isa", "isa: this machine cannot run %s", o->isa);
+    kernels_init(&rt->kernels, (enum isa)isa);
+    if (reference)
+        flow_profile_reference(p);
+    else
+        flow_profile_default(p);
+    if (strcmp(o->kv_type, "auto") == 0)
+        p->kv = !reference && rt->kernels.bf16 ? FLOW_KV_BF16 : FLOW_KV_F32;
+    else if (strcmp(o->kv_type, "f32") == 0)
+        p->kv = FLOW_KV_F32;
+    else if (strcmp(o->kv_type, "bf16") == 0)
+        p->kv = FLOW_KV_BF16;
+    else
+        return err_set_at(
+            err, GD_EINVAL, "kv_type", "kv_type: \"%.40s\" is not auto, f32 or bf16", o->kv_type);
+    return 0;
+}
+
+static int build(struct runtime *rt, struct graph **out, const struct flow_options *fo,
+    const struct flow_profile *p, struct err *err)
+{
+    struct flow *f;
+    int r = flow_create(&f, &rt->hp, fo, err);
+
+    if (r < 0)
+        return r;
+    r = flow_build(out, f, p, rt->weights, &rt->kernels, rt->pool, err);
+    flow_destroy(f);
+    return r;
+}
+
+static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct err *err)
+{
+    struct flow_profile p;
+    struct flow_options fo;
+    int r = pick(rt, o, &p, err);
+
+    if (r < 0)
+        return r;
+    r = pool_create(&rt->pool, o->n_threads ? o->n_threads : cpu_allowed(), err);
+    if (r < 0)
+        return r;
+    rt->weights = weight_store_create(rt->src, rt->pool);
+    flow_prefill_options(&fo);
+    fo.seq = o->max_chunk;
+    fo.taps = o->taps;
+    r = pick_backend(&p.matmul, "matmul_prefill", o->matmul_prefill, err);
+    if (r == 0)
+        r = build(rt, &rt->prefill, &fo, &p, err);
+    if (r == 0)
+        r = pick_backend(&p.matmul, "matmul_decode", o->matmul_decode, err);
+    if (r < 0)
+        return r;
+    flow_decode_options(&fo, o->max_sequences);
+    r = build(rt, &rt->decode, &fo, &p, err);
+    if (r < 0)
+        return r;
+    graph_kv_layout(rt->prefill, &rt->kv);
+    rt->n_params = weight_store_params(rt->weights);
+    rt->weight_bytes = weight_store_bytes(rt->weights);
+    return 0;
+}
+
+int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err *err)
+{
+    struct runtime *rt = xcalloc(1, sizeof(*rt));
+    int r = source_open(&rt->src, o->model_path, err);
+
+    if (r == 0)
+        r = hparams_read(&rt->hp, rt->src, err);
+    if (r == 0)
+        r = tokenizer_open(&rt->tok, rt->src, err);
+    if (r == 0)
+        r = build_graphs(rt, o, err);
+    if (r == 0)
+        *out = rt;
+    else
+        runtime_close(rt);
+    return r;
+}
+
+void runtime_close(struct runtime *rt)
+{
+    if (!rt)
+        return;
+    graph_destroy(rt->prefill);
+    graph_destroy(rt->decode);
+    weight_store_destroy(rt->weights);
+    pool_destroy(rt->pool);
+    tokenizer_close(rt->tok);
+    source_close(rt->src);
+    free(rt);
+}

@@ -4,66 +4,67 @@
 #include "base/utf8.h"
 #include "model/tokenizer.h"
 
-static size_t put(char *out, const char *s, size_t n)
+static const char replacement[3] = {'\xef', '\xbf', '\xbd'}; /* U+FFFD */
+
+/* The two bytes that would begin a surrogate. They can become nothing valid, but they wait for
+ * their third byte all the same: so does the decoder whose chunks ours are compared with. */
+static bool is_half_surrogate(const char *s, size_t n)
 {
-    memcpy(out, s, n);
-    return n;
+    return n == 2 && (unsigned char)s[0] == 0xed && (unsigned char)s[1] >= 0xa0 &&
+           (unsigned char)s[1] <= 0xbf;
 }
 
-static size_t put_bad(char *out)
+/* Decodes what is decided of s[0..n) to out; *left: how many bytes at the end wait for more. */
+static size_t decode(const char *s, size_t n, bool last, size_t *left, char *out)
 {
-    return put(out, "\xef\xbf\xbd", 3);
-}
+    size_t written = 0, at = 0;
 
-/* Completes the character that began in an earlier push, byte by byte; returns the bytes written
- * and sets *used. */
-static size_t finish_pending(
-    struct utf8_stream *s, const char *bytes, size_t len, size_t *used, char *out)
-{
-    size_t written = 0, bad;
-    uint32_t cp;
+    while (at < n) {
+        uint32_t cp;
+        size_t bad, len = utf8_decode(s + at, n - at, &cp, &bad);
 
-    while (s->n > 0 && *used < len) {
-        s->pending[s->n++] = (unsigned char)bytes[(*used)++];
-        if (utf8_decode((const char *)s->pending, (size_t)s->n, &cp, &bad) > 0) {
-            written += put(out + written, (const char *)s->pending, (size_t)s->n);
-            s->n = 0;
-        } else if (bad > 0) {
-            /* The last byte does not go on with it: it is looked at afresh. */
-            written += put_bad(out + written);
-            s->n = 0;
-            --*used;
+        if (!last && len == 0 && (bad == 0 || is_half_surrogate(s + at, n - at)))
+            break;
+        if (len > 0) {
+            memcpy(out + written, s + at, len);
+            written += len;
+        } else {
+            memcpy(out + written, replacement, sizeof(replacement));
+            written += sizeof(replacement);
+            len = bad > 0 ? bad : n - at;
         }
+        at += len;
     }
+    *left = n - at;
     return written;
+}
+
+static void keep(struct utf8_stream *s, const char *bytes, size_t n)
+{
+    memmove(s->pending, bytes, n);
+    s->n = (int)n;
 }
 
 size_t utf8_stream_push(struct utf8_stream *s, const char *bytes, size_t len, char *out)
 {
-    size_t at = 0, written = finish_pending(s, bytes, len, &at, out);
+    char *pending = (char *)s->pending;
+    size_t written = 0, left;
 
-    while (at < len) {
-        uint32_t cp;
-        size_t bad, n = utf8_decode(bytes + at, len - at, &cp, &bad);
-
-        if (n > 0) {
-            written += put(out + written, bytes + at, n);
-        } else if (bad > 0) {
-            written += put_bad(out + written);
-            n = bad;
-        } else {
-            s->n = (int)(len - at);
-            memcpy(s->pending, bytes + at, len - at);
-            n = len - at;
-        }
-        at += n;
+    for (; s->n > 0 && len > 0; bytes++, len--) { /* the character that began earlier */
+        pending[s->n++] = *bytes;
+        written += decode(pending, (size_t)s->n, false, &left, out + written);
+        keep(s, pending + (size_t)s->n - left, left);
     }
+    if (len == 0)
+        return written;
+    written += decode(bytes, len, false, &left, out + written);
+    keep(s, bytes + len - left, left);
     return written;
 }
 
 size_t utf8_stream_end(struct utf8_stream *s, char *out)
 {
-    size_t n = s->n > 0 ? put_bad(out) : 0;
+    size_t left, n = decode((const char *)s->pending, (size_t)s->n, true, &left, out);
 
     s->n = 0;
     return n;

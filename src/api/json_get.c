@@ -15,8 +15,11 @@ void json_show(const char *text, char out[JSON_SHOW_MAX])
 {
     size_t n = 0;
 
-    for (; text[n] && n < JSON_SHOW_MAX - 1; n++)
-        out[n] = text[n] < 0x20 || text[n] > 0x7e || strchr("\"\\,", text[n]) ? '?' : text[n];
+    for (; text[n] && n < JSON_SHOW_MAX - 1; n++) {
+        bool plain = text[n] >= 0x20 && text[n] <= 0x7e && !strchr("\"\\,", text[n]);
+
+        out[n] = plain ? text[n] : '?';
+    }
     if (n == 0)
         out[n++] = '?';
     out[n] = 0;

@@ -65,7 +65,7 @@ int parse_open(struct parse *p, const char *body, size_t len, struct err *err)
     r = json_open(&p->o, p->json.root, "", err);
     if (r == 0)
         r = json_string(&p->o, "model", &model, err);
-    if (r > 0 && strcmp(model, l->model) != 0) {
+    if (r >= 0 && model && strcmp(model, l->model) != 0) {
         json_show(model, shown);
         r = err_set_at(
             err, GD_ENOENT, "model", "The model `%s` does not exist; this is %s", shown, l->model);

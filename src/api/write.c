@@ -26,6 +26,9 @@ void write_escaped(struct buf *b, const char *s, size_t n)
 {
     size_t from = 0, at = 0; /* s[from..at) is clean and not yet copied */
 
+    if (n == 0)
+        return; /* s may be NULL */
+
     while (at < n) {
         unsigned char c = (unsigned char)s[at];
         size_t bad = 0, len = 1;

@@ -16,9 +16,9 @@ void json_show(const char *text, char out[JSON_SHOW_MAX])
     size_t n = 0;
 
     for (; text[n] && n < JSON_SHOW_MAX - 1; n++) {
-        bool plain = text[n] >= 0x20 && text[n] <= 0x7e && !strchr("\"\\,", text[n]);
-
-        out[n] = plain ? text[n] : '?';
+        out[n] = text[n];
+        if (text[n] < 0x20 || text[n] > 0x7e || strchr("\"\\,", text[n]))
+            out[n] = '?';
     }
     if (n == 0)
         out[n++] = '?';

@@ -136,6 +136,7 @@ static void check_stream(const struct buf *out)
 {
     const char *at = out->data;
 
+    require(at != NULL);
     while (strncmp(at, "data: [DONE]\n\n", 14) != 0) {
         const char *end = strstr(at, "\n\n");
 

@@ -6,8 +6,8 @@
 # that returns non-zero has failed even if no case did. What can't run here is a skipped case with
 # its reason, never silence.
 
-STAGES=(style gcc clang asan tsan simde arm64 fuzz clients model tidy)
-: "${FUZZ_SECONDS:=10}"
+STAGES=(style gcc clang asan tsan simde arm64 fuzz clients soak model tidy)
+: "${FUZZ_SECONDS:=10}" "${SOAK_SECONDS:=20}"
 
 passed=0 failed=0 skipped=0
 
@@ -227,6 +227,12 @@ stage_clients() {
     # Fine without: the case is then skipped with npm's own words.
     command -v npm >/dev/null || need nodejs npm || true
     tests/clients/run.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$WORK/clients" "$1"
+}
+
+stage_soak() {
+    need_to_test || return
+    test_build gcc --buildtype=release || return
+    tests/soak/soak.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$SOAK_SECONDS" "$1"
 }
 
 # The real Gemma 3 270M, for the tests that want GEMMAD_TEST_REAL_GGUF. Downloaded once.

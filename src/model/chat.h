@@ -14,9 +14,9 @@
 
 enum chat_format { CHAT_NONE, CHAT_GEMMA, CHAT_GEMMA3 };
 
-/* setting: "auto" looks at tokenizer.chat_template of the file; a name forces that format. No
- * template gives CHAT_NONE; an unknown template or name is GD_ENOTSUP with a sentence that says
- * which names exist. */
+/* setting: "auto" looks at tokenizer.chat_template of the file; a name ("gemma", "gemma3", "none")
+ * forces that format. No template gives CHAT_NONE; an unknown template or name is GD_ENOTSUP with a
+ * sentence that says which names exist. */
 int chat_format_pick(
     enum chat_format *out, const char *setting, const struct source *src, struct err *err);
 const char *chat_format_name(enum chat_format f);
@@ -27,13 +27,19 @@ struct chat_options {
 };
 
 /* Rendering appends to `out` the prompt with <bos>; errors name the message ("messages[2].role").
- */
+ * Where the templates fail, so does this, with the same words: a system message for CHAT_GEMMA,
+ * roles that do not alternate. CHAT_NONE is GD_ENOTSUP. A developer message counts as a system
+ * message (the templates do not know that role); a system message in the middle is a turn of its
+ * own, a system message alone renders no turn, as in the templates. */
 int chat_render(enum chat_format f, const struct chat_message *messages, size_t n,
     const struct chat_options *o, struct buf *out, struct err *err);
 
-/* The same prompt as ids. The frame's control tokens are recognised, the messages' text never is.
- */
+/* The same prompt as ids: the frames are control tokens, the messages' text never makes one. For
+ * text without control tokens the ids are those of the rendered prompt. */
 int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat_message *messages,
     size_t n, const struct chat_options *o, struct token_list *out, struct err *err);
+
+/* Python's str.strip(), which the templates apply to every text (and to each text part alone). */
+void chat_trim(const char **text, size_t *len);
 
 #endif

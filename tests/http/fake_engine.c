@@ -18,7 +18,7 @@
 #include "base/mem.h"
 #include "gemmad/engine.h"
 
-enum { MAX_CHOICES = 64, VOCAB = 1000, CONTEXT = 100000 };
+enum { MAX_CHOICES = 64, VOCAB = 1000, CONTEXT = 100000, EVENT_BYTES = 16384 };
 
 const double histogram_bounds[HISTOGRAM_BUCKETS] = {0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06,
     0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 320, 640, 2560};
@@ -379,7 +379,7 @@ static void make_text(struct job *j, int c)
     struct choice *ch = &j->choice[c];
 
     buf_clear(&j->text);
-    for (; ch->sent < ch->made; ch->sent++) {
+    for (; ch->sent < ch->made && j->text.len < EVENT_BYTES; ch->sent++) {
         size_t start = j->text.len;
 
         buf_printf(&j->text, "c%d.%d ", c, ch->sent);
@@ -390,12 +390,13 @@ static void make_text(struct job *j, int c)
 
 static void fill_text(struct job *j, int c, struct job_event *ev)
 {
-    int n = j->choice[c].made - j->choice[c].sent;
+    int n = j->choice[c].sent;
 
     ev->kind = EVENT_TEXT;
+    make_text(j, c);
+    n = j->choice[c].sent - n;
     free(j->tokens_out);
     j->tokens_out = xcalloc((size_t)n, sizeof(*j->tokens_out));
-    make_text(j, c);
     ev->text = j->text.data;
     ev->text_len = j->text.len;
     ev->tokens = j->tokens_out;

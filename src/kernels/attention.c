@@ -111,25 +111,24 @@ static void fold_block(const struct piece *p, int start, float *part)
     while (first_key(spec, p->pos + last_row - 1) >= start + KV_PAGE)
         last_row--;
 
-    int low = at_least(first_key(spec, p->pos + first_row) - start, 0);
-    int high = at_most(p->pos + last_row - start, KV_PAGE);
+    const struct block b = {.head_dim = head_dim,
+        .first = at_least(first_key(spec, p->pos + first_row) - start, 0),
+        .last = at_most(p->pos + last_row - start, KV_PAGE)};
     int skipped = first_row * n_heads, n = (last_row - first_row) * n_heads;
     const uint8_t *query =
-        (const uint8_t *)room->query + (size_t)(skipped * head_dim) * p->math->query_bytes;
+        (const uint8_t *)room->query + (size_t)skipped * (size_t)head_dim * p->math->query_bytes;
     const uint8_t *k = key_plane(kv, start, p->task->head / (spec->n_heads / spec->n_kv_heads));
 
     part += (size_t)skipped * stride;
-    p->math->scores(room->scores, query, n, k, head_dim, low, high);
+    p->math->scores(room->scores, query, n, k, &b);
     for (int i = 0; i < n; i++) {
         int pos = p->pos + first_row + i / n_heads;
-        float *s = room->scores + (size_t)i * ROW_FLOATS;
-        float *state = part + (size_t)i * stride + head_dim;
 
-        room->rescale[i] = p->math->softmax(spec, s, s, at_least(first_key(spec, pos) - start, 0),
-            at_most(pos + 1 - start, KV_PAGE), &state[0], &state[1]);
+        room->rescale[i] = p->math->softmax(spec, room->scores + (size_t)i * ROW_FLOATS,
+            at_least(first_key(spec, pos) - start, 0), at_most(pos + 1 - start, KV_PAGE),
+            state_of(part + (size_t)i * stride, head_dim));
     }
-    p->math->accumulate(
-        part, room->scores, room->rescale, n, k + plane_bytes(kv), head_dim, low, high);
+    p->math->accumulate(part, room->scores, room->rescale, n, k + plane_bytes(kv), &b);
 }
 
 /* The piece's queries over one segment alone. */
@@ -141,52 +140,50 @@ static void fold_segment(const struct piece *p, int segment, float *part)
     int last = at_most(p->pos + p->n_rows, (segment + 1) * ATTENTION_SEGMENT);
 
     for (int i = 0; i < p->n_rows * p->task->n_heads; i++) {
-        float *state = part + (size_t)i * stride + spec->head_dim;
+        float *sum = part + (size_t)i * stride;
 
-        memset(part + (size_t)i * stride, 0, (size_t)spec->head_dim * sizeof(float));
-        state[0] = -INFINITY;
-        state[1] = 0;
+        memset(sum, 0, (size_t)spec->head_dim * sizeof(float));
+        *state_of(sum, spec->head_dim) = (struct part_state){.max = -INFINITY, .sum = 0};
     }
     for (int start = first / KV_PAGE * KV_PAGE; start < last; start += KV_PAGE)
         fold_block(p, start, part);
 }
 
 /* Adds a later segment's part to the total of the earlier ones, for n queries. */
-static void merge(float *total, const float *part, int n, int head_dim,
+static void merge(float *total, float *part, int n, int head_dim,
     void (*combine)(float *, float, const float *, float, int))
 {
-    for (int i = 0; i < n; i++) {
-        float *to = total + (size_t)i * part_stride(head_dim), *state = to + head_dim;
-        const float *from = part + (size_t)i * part_stride(head_dim), *add = from + head_dim;
+    size_t stride = part_stride(head_dim);
 
-        if (add[1] == 0) /* sees no key of this segment */
+    for (int i = 0; i < n; i++, total += stride, part += stride) {
+        struct part_state *to = state_of(total, head_dim), *from = state_of(part, head_dim);
+        float max = fmaxf(to->max, from->max);
+
+        if (from->sum == 0) /* sees no key of this segment */
             continue;
-        if (state[1] == 0) {
-            memcpy(to, from, part_stride(head_dim) * sizeof(float));
+        if (to->sum == 0) {
+            memcpy(total, part, stride * sizeof(float));
             continue;
         }
 
-        float max = fmaxf(state[0], add[0]);
-        float a = expf(state[0] - max), b = expf(add[0] - max);
+        float a = expf(to->max - max), b = expf(from->max - max);
 
-        combine(to, a, from, b, head_dim);
-        state[0] = max;
-        state[1] = state[1] * a + add[1] * b;
+        combine(total, a, part, b, head_dim);
+        *to = (struct part_state){.max = max, .sum = to->sum * a + from->sum * b};
     }
 }
 
 static void write_out(
-    const struct piece *p, const float *total, void (*finish)(float *, const float *, float, int))
+    const struct piece *p, float *total, void (*finish)(float *, const float *, float, int))
 {
     const struct attention_task *t = p->task;
     int head_dim = t->spec->head_dim;
 
-    for (int i = 0; i < p->n_rows * t->n_heads; i++) {
-        const float *sum = total + (size_t)i * part_stride(head_dim);
+    for (int i = 0; i < p->n_rows * t->n_heads; i++, total += part_stride(head_dim)) {
         int row = p->pos - t->pos + i / t->n_heads, head = t->head + i % t->n_heads;
 
-        finish(t->out + (size_t)row * t->ld + (size_t)head * (size_t)head_dim, sum,
-            1.0f / sum[head_dim + 1], head_dim);
+        finish(t->out + (size_t)row * t->ld + (size_t)head * (size_t)head_dim, total,
+            1.0f / state_of(total, head_dim)->sum, head_dim);
     }
 }
 

@@ -10,13 +10,14 @@ static void load_query(void *dst, const float *q, int head_dim)
     memcpy(dst, q, (size_t)head_dim * sizeof(float));
 }
 
-static void scores_f32(
-    float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last)
+static void scores_f32(float *s, const void *q, int n_queries, const void *k, const struct block *b)
 {
+    int head_dim = b->head_dim;
+
     for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
         const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
 
-        for (int slot = first; slot < last; slot++) {
+        for (int slot = b->first; slot < b->last; slot++) {
             const float *key = (const float *)k + key_index(KV_F32, head_dim, slot, 0);
             float dot = 0;
 
@@ -28,12 +29,14 @@ static void scores_f32(
 }
 
 static void scores_bf16(
-    float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last)
+    float *s, const void *q, int n_queries, const void *k, const struct block *b)
 {
+    int head_dim = b->head_dim;
+
     for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
         const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
 
-        for (int slot = first; slot < last; slot++) {
+        for (int slot = b->first; slot < b->last; slot++) {
             const uint16_t *key = (const uint16_t *)k + key_index(KV_BF16, head_dim, slot, 0);
             float dot = 0;
 
@@ -46,38 +49,41 @@ static void scores_bf16(
     }
 }
 
-static float softmax(const struct attention_spec *spec, const float *s, void *p, int first,
-    int last, float *max, float *sum)
+static float softmax(
+    const struct attention_spec *spec, float *s, int first, int last, struct part_state *state)
 {
-    float *out = p, before = *max, rescale;
+    float max = state->max, rescale;
 
     for (int slot = 0; slot < KV_PAGE; slot++) {
         if (slot < first || slot >= last) {
-            out[slot] = 0;
+            s[slot] = 0;
             continue;
         }
-        out[slot] = s[slot] * spec->scale;
+        s[slot] *= spec->scale;
         if (spec->softcap > 0)
-            out[slot] = spec->softcap * tanhf(out[slot] / spec->softcap);
-        *max = fmaxf(*max, out[slot]);
+            s[slot] = spec->softcap * tanhf(s[slot] / spec->softcap);
+        max = fmaxf(max, s[slot]);
     }
 
-    rescale = expf(before - *max);
-    *sum *= rescale;
+    rescale = expf(state->max - max);
+    state->max = max;
+    state->sum *= rescale;
     for (int slot = first; slot < last; slot++) {
-        out[slot] = expf(out[slot] - *max);
-        *sum += out[slot];
+        s[slot] = expf(s[slot] - max);
+        state->sum += s[slot];
     }
     return rescale;
 }
 
 static void accumulate_f32(float *acc, const float *p, const float *rescale, int n_queries,
-    const void *v, int head_dim, int first, int last)
+    const void *v, const struct block *b)
 {
+    int head_dim = b->head_dim;
+
     for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
         for (int d = 0; d < head_dim; d++)
             acc[d] *= rescale[i];
-        for (int slot = first; slot < last; slot++) {
+        for (int slot = b->first; slot < b->last; slot++) {
             const float *value = (const float *)v + value_index(KV_F32, head_dim, slot, 0);
 
             for (int d = 0; d < head_dim; d++)
@@ -87,12 +93,14 @@ static void accumulate_f32(float *acc, const float *p, const float *rescale, int
 }
 
 static void accumulate_bf16(float *acc, const float *p, const float *rescale, int n_queries,
-    const void *v, int head_dim, int first, int last)
+    const void *v, const struct block *b)
 {
+    int head_dim = b->head_dim;
+
     for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
         for (int d = 0; d < head_dim; d++)
             acc[d] *= rescale[i];
-        for (int slot = first; slot < last; slot++) {
+        for (int slot = b->first; slot < b->last; slot++) {
             const uint16_t *value = (const uint16_t *)v + value_index(KV_BF16, head_dim, slot, 0);
 
             for (int d = 0; d < head_dim; d++)

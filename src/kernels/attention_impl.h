@@ -20,32 +20,45 @@ enum { MAX_QUERIES = 64 };
 enum { ROW_FLOATS = KV_PAGE };
 
 /* A part (a running or finished sum over keys) of one query: head_dim floats of sum(p * v), then
- * the largest score and sum(p); 0 keys: -inf and 0. */
+ * its state. */
+struct part_state {
+    float max, sum; /* largest score, sum(p); -inf and 0 without any key */
+};
+
 static inline size_t part_stride(int head_dim)
 {
     return (size_t)head_dim + 16;
 }
 
+static inline struct part_state *state_of(float *part, int head_dim)
+{
+    return (struct part_state *)(void *)(part + head_dim);
+}
+
+/* The slots of a block some query of the call sees are among [first, last). */
+struct block {
+    int head_dim, first, last;
+};
+
 struct attention_math {
-    /* Turns a query into the form scores() wants, at most 4 bytes a value. */
+    /* Turns a query into the form scores() wants, query_bytes (at most 4) a value. */
     void (*load_query)(void *dst, const float *q, int head_dim);
-    size_t query_bytes; /* of one value in that form */
+    size_t query_bytes;
 
     /* s[i * ROW_FLOATS + slot] = query i . key of slot, at least for slots [first, last). The
      * order of the sum depends on head_dim alone. */
-    void (*scores)(
-        float *s, const void *q, int n_queries, const void *k, int head_dim, int first, int last);
+    void (*scores)(float *s, const void *q, int n_queries, const void *k, const struct block *b);
 
-    /* One query: scales and caps its scores, raises *max to the largest of slots [first, last),
-     * writes p = exp(score - *max) for those and 0 for the others to p (may be s), and brings *sum
-     * up to date. Returns what the query's earlier sums must be multiplied with. */
-    float (*softmax)(const struct attention_spec *spec, const float *s, void *p, int first,
-        int last, float *max, float *sum);
+    /* One query that sees slots [first, last): scales and caps its scores, raises max to the
+     * largest, puts p = exp(score - max) in their place and 0 in that of all other slots, and
+     * brings sum up to date. Returns what the query's earlier sums must be multiplied with. */
+    float (*softmax)(
+        const struct attention_spec *spec, float *s, int first, int last, struct part_state *state);
 
-    /* acc = acc * rescale + sum of p * v over slots [first, last), ascending; query i's acc at
+    /* acc = acc * rescale + sum of p * v over the slots, ascending; query i's acc at
      * acc + i * part_stride, its p at p + i * ROW_FLOATS. V beyond `last` is never used. */
     void (*accumulate)(float *acc, const float *p, const float *rescale, int n_queries,
-        const void *v, int head_dim, int first, int last);
+        const void *v, const struct block *b);
 
     /* dst = dst * a + src * b, every operation rounded. */
     void (*combine)(float *dst, float a, const float *src, float b, int n);
@@ -61,6 +74,8 @@ void attention_run_segment(
 /* The plain C ones. */
 void attention_combine(float *dst, float a, const float *src, float b, int n);
 void attention_finish(float *out, const float *acc, float factor, int n);
+
+extern const struct attention_math attention_avx512_f32;
 
 void attention_init_c(struct kernels *k);
 void attention_init_avx2(struct kernels *k);
@@ -101,8 +116,8 @@ static inline size_t value_index(enum kv_type type, int head_dim, int slot, int 
     return (size_t)(slot / 2 * 2) * (size_t)head_dim + (size_t)(d * 2 + slot % 2);
 }
 
-/* Spreads one kv head's K and V, already in the page's type, over the planes of a slot. Only the
- * slot's own values are written: another thread may be writing its neighbours. */
+/* Spreads one kv head's K and V over its planes. Only the slot's own values are written: another
+ * thread may be writing its neighbours. */
 static inline void store_slot_f32(
     float *plane, int head_dim, int slot, const float *k, const float *v)
 {
@@ -115,18 +130,19 @@ static inline void store_slot_f32(
     }
 }
 
+/* The same for 16 dimensions from d on, already rounded. */
 static inline void store_slot_bf16(
-    uint16_t *plane, int head_dim, int slot, const uint16_t *k, const uint16_t *v)
+    uint16_t *plane, int head_dim, int slot, int d, const uint16_t *k, const uint16_t *v)
 {
-    uint16_t *kp = plane + key_index(KV_BF16, head_dim, slot, 0);
+    uint16_t *kp = plane + key_index(KV_BF16, head_dim, slot, d);
     uint16_t *vp =
-        plane + (size_t)KV_PAGE * (size_t)head_dim + value_index(KV_BF16, head_dim, slot, 0);
+        plane + (size_t)KV_PAGE * (size_t)head_dim + value_index(KV_BF16, head_dim, slot, d);
 
-    for (int d = 0; d < head_dim; d += 2) {
-        kp[16 * d] = k[d];
-        kp[16 * d + 1] = k[d + 1];
-        vp[2 * d] = v[d];
-        vp[2 * d + 2] = v[d + 1];
+    for (int i = 0; i < 16; i += 2) {
+        kp[16 * i] = k[i];
+        kp[16 * i + 1] = k[i + 1];
+        vp[2 * i] = v[i];
+        vp[2 * i + 2] = v[i + 1];
     }
 }
 

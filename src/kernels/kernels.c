@@ -94,6 +94,7 @@ void kernels_init(struct kernels *k, enum isa max)
     if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
         k->isa = ISA_AVX2;
         ops_init_avx2(k);
+        attention_init_avx2(k);
     }
 #endif
 #ifdef HAVE_AVX512
@@ -101,12 +102,18 @@ void kernels_init(struct kernels *k, enum isa max)
         k->isa = ISA_AVX512;
         k->bf16 = cpu_has_bf16();
         ops_init_avx512(k);
+        attention_init_avx512(k);
+#ifdef HAVE_AVX512BF16
+        if (k->bf16)
+            attention_init_avx512bf16(k);
+#endif
     }
 #endif
 #ifdef HAVE_NEON
     if (max == ISA_NEON) {
         k->isa = ISA_NEON;
         ops_init_neon(k);
+        attention_init_neon(k);
     }
 #endif
 }

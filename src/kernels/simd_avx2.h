@@ -124,4 +124,19 @@ static inline void vf_load_pairs(const uint16_t *p, vf *first, vf *second)
     *second = _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32((int)0xffff0000)));
 }
 
+/* Stores v rounded to bf16, to nearest even, and returns it so. NaN stays NaN. */
+static inline vf vf_store_bf16(uint16_t *p, vf v)
+{
+    const __m256i one = _mm256_set1_epi32(1), half = _mm256_set1_epi32(0x7fff);
+    __m256i u = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), one);
+    __m256i up = _mm256_add_epi32(u, _mm256_add_epi32(odd, half));
+    __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    __m256i h = _mm256_srli_epi32(_mm256_blendv_epi8(up, quiet, nan), 16);
+    __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+
+    _mm_storeu_si128((__m128i *)(void *)p, packed);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(h, 16));
+}
+
 #endif

@@ -125,4 +125,23 @@ static inline void vf_load_pairs(const uint16_t *p, vf *first, vf *second)
     *second = _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32((int)0xffff0000)));
 }
 
+/* Stores v rounded to bf16, to nearest even, and returns it so. NaN stays NaN. */
+static inline vf vf_store_bf16(uint16_t *p, vf v)
+{
+#if defined(SIMD_DOT) && !defined(USE_SIMDE)
+    __m256i h = (__m256i)_mm512_cvtneps_pbh(v);
+#else
+    const __m512i one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(0x7fff);
+    __m512i u = _mm512_castps_si512(v);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i up = _mm512_add_epi32(u, _mm512_add_epi32(odd, half));
+    __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    __m256i h = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(up, nan, quiet), 16));
+#endif
+
+    _mm256_storeu_si256((__m256i *)(void *)p, h);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
 #endif

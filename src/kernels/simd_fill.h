@@ -46,6 +46,30 @@ static inline __m256 fill_extractf32x8_ps(__m512 v, int i)
 }
 #define _mm512_extractf32x8_ps fill_extractf32x8_ps
 
+static inline __m256i fill_cvtepi32_epi16(__m512i v)
+{
+    uint32_t x[16];
+    uint16_t y[16];
+
+    memcpy(x, &v, sizeof(x));
+    for (int i = 0; i < 16; i++)
+        y[i] = (uint16_t)x[i];
+    return _mm256_loadu_si256((const __m256i *)(const void *)y);
+}
+#define _mm512_cvtepi32_epi16 fill_cvtepi32_epi16
+
+static inline __m512i fill_cvtepu16_epi32(__m256i v)
+{
+    uint16_t x[16];
+    uint32_t y[16];
+
+    memcpy(x, &v, sizeof(x));
+    for (int i = 0; i < 16; i++)
+        y[i] = x[i];
+    return _mm512_loadu_si512(y);
+}
+#define _mm512_cvtepu16_epi32 fill_cvtepu16_epi32
+
 static inline __m512 fill_fmadd512(__m512 a, __m512 b, __m512 c)
 {
     float x[16], y[16], z[16];

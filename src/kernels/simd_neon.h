@@ -119,4 +119,16 @@ static inline void vf_load_pairs(const uint16_t *p, vf *first, vf *second)
     *second = vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000)));
 }
 
+/* Stores v rounded to bf16, to nearest even, and returns it so. NaN stays NaN. */
+static inline vf vf_store_bf16(uint16_t *p, vf v)
+{
+    uint32x4_t u = vreinterpretq_u32_f32(v), odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    uint32x4_t up = vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+    uint32x4_t quiet = vorrq_u32(u, vdupq_n_u32(0x400000));
+    uint16x4_t h = vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), up, quiet), 16);
+
+    vst1_u16(p, h);
+    return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(h), 16));
+}
+
 #endif

@@ -18,8 +18,8 @@
  *  - known to OpenAI or other servers, with an effect that we do not have (tools, suffix, ...):
  *    400 with "param", unless the value asks for nothing (params.c has the list).
  *  - accepted without effect, because OpenAI promises none for the answer: user, metadata,
- *    safety_identifier, prompt_cache_key, prompt_cache_retention, store false, service_tier
- *    auto or default. Their types are checked.
+ *    safety_identifier, prompt_cache_{key,retention,options}, store false, service_tier auto or
+ *    default. Their types are checked.
  *  - anything else: named in api_request_ignored(), or a 400 when limits.strict. */
 #ifndef API_API_H
 #define API_API_H

@@ -61,6 +61,7 @@ static int read_part(
         return r;
     if (r == 0)
         return err_set_at(err, GD_EINVAL, path, "%s.text: required", path);
+    json_take(&o, "prompt_cache_breakpoint"); /* a hint for OpenAI's cache; ours finds prefixes */
     return params_nested(&o, "messages[].content[]", p->limits->strict, p->ignored, err);
 }
 

@@ -22,7 +22,7 @@ static int read_tokens(
         return err_set_at(err, GD_ECONTEXT, path, "%s: %d tokens, but the context has %d", path, n,
             p->limits->ctx_tokens);
     prompt->kind = PROMPT_TOKENS;
-    r = parse_ids(p, c, path, n, &ids, &prompt->n, err);
+    r = parse_ids(p, c, path, &ids, &prompt->n, err);
     prompt->ids = ids;
     return r;
 }

@@ -45,6 +45,8 @@ struct parse {
 /* Reads the body and checks "model". On success the caller frees p->json.root. */
 int parse_open(struct parse *p, const char *body, size_t len, struct err *err);
 
+/* Temperature to logit_bias, on top of the limits' values. */
+int parse_sampling(struct parse *p, struct sampling *s, struct err *err);
 /* Sampling, stops, lengths: everything both generation endpoints share, apart from max_tokens. */
 int parse_common(struct parse *p, struct shape *shape, struct job_params *job, struct err *err);
 /* After max_tokens is known: min_tokens, and whether a request for nothing makes sense. */
@@ -62,8 +64,8 @@ int parse_finish(
 int parse_messages(struct parse *p, struct prompt *prompt, struct err *err);
 
 /* An array of token ids, all in the vocabulary. path names it in errors. Arena memory. */
-int parse_ids(struct parse *p, const cJSON *array, const char *path, int max, int32_t **ids,
-    size_t *n, struct err *err);
+int parse_ids(struct parse *p, const cJSON *array, const char *path, int32_t **ids, size_t *n,
+    struct err *err);
 
 char *parse_copy(struct parse *p, const char *s); /* NULL when there is no memory */
 int parse_no_memory(struct err *err);

@@ -83,7 +83,7 @@ static int read_detokenize(struct parse *p, struct api_text *t, struct err *err)
         return r;
     if (r == 0)
         return err_set_at(err, GD_EINVAL, "tokens", "tokens: required");
-    return parse_ids(p, array, "tokens", n, &t->ids, &t->n_ids, err);
+    return parse_ids(p, array, "tokens", &t->ids, &t->n_ids, err);
 }
 
 static int read_template(struct parse *p, struct api_text *t, struct err *err)

@@ -5,6 +5,27 @@
 #include "api_test.h"
 
 static size_t held, peak;
+static long until_failure = -1; /* allocations that still succeed; -1: all do */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+
+static int out_of_memory(void)
+{
+    return until_failure >= 0 && until_failure-- == 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return out_of_memory() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return out_of_memory() ? NULL : __real_calloc(n, size);
+}
 
 /* The size stands before the block. */
 static void *counting_malloc(size_t n)
@@ -112,11 +133,56 @@ static void accepted_bodies_cost_what_they_hold(void **state)
     buf_free(&b);
 }
 
+static int parse_any(int kind, const char *body, struct err *err)
+{
+    struct api_limits l = test_limits();
+    struct api_request *r = NULL;
+    struct api_text *t = NULL;
+    size_t n = strlen(body);
+    int rc;
+
+    l.fingerprint = "fp";
+    rc = kind == 0   ? api_parse_completion(&r, body, n, &l, err)
+         : kind == 1 ? api_parse_chat(&r, body, n, &l, err)
+                     : api_parse_template(&t, body, n, &l, err);
+    api_request_free(r);
+    api_text_free(t);
+    return rc;
+}
+
+/* Every allocation fails once; the sanitizer's leak check watches the ways out. */
+static void memory_that_runs_out_is_an_error(void **state)
+{
+    static const char *const bodies[] = {
+        "{\"prompt\":[[1],[2,3]],\"stop\":[\"a\"],\"stop_token_ids\":[1],\"logit_bias\":{\"1\":1}}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"}]}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+    };
+
+    for (int kind = 0; kind < 3; kind++) {
+        int r = GD_ENOMEM;
+        long n;
+
+        for (n = 0; n < 1000 && r != 0; n++) {
+            struct err err = {0};
+
+            until_failure = n;
+            r = parse_any(kind, bodies[kind], &err);
+            until_failure = -1;
+            assert_true(r == 0 || (r == GD_ENOMEM && err.code == GD_ENOMEM));
+            assert_int_equal(held, 0);
+        }
+        assert_int_equal(r, 0);
+        assert_true(n > 10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused_bodies_cost_no_tree),
         cmocka_unit_test(accepted_bodies_cost_what_they_hold),
+        cmocka_unit_test(memory_that_runs_out_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -18,7 +18,8 @@ static void a_conversation_is_one_job(void **state)
         accept("{\"model\":\"gemma-test\",\"messages\":[{\"role\":\"system\",\"content\":\"S\"},"
                "{\"role\":\"developer\",\"content\":\"D\"},{\"content\":\"\",\"role\":\"user\"},"
                "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"},"
-               "{\"text\":\"b\",\"type\":\"text\"}],\"tool_calls\":null,\"refusal\":null},"
+               "{\"text\":\"b\",\"type\":\"text\",\"prompt_cache_breakpoint\":{}}],\"tool_calls\":"
+               "null,\"refusal\":null},"
                "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"\"}]}],"
                "\"max_tokens\":5,\"max_completion_tokens\":9,\"logprobs\":true,\"top_logprobs\":3,"
                "\"n\":2,\"stop\":\"x\",\"temperature\":0}",

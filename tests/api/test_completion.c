@@ -167,10 +167,11 @@ static void values_that_ask_for_nothing_are_fine(void **state)
         "\"reasoning_effort\":\"none\"", "\"verbosity\":\"medium\"", "\"store\":false",
         "\"service_tier\":\"auto\"", "\"service_tier\":\"default\"", "\"metadata\":{\"a\":\"b\"}",
         "\"user\":\"me\"", "\"safety_identifier\":\"x\"", "\"prompt_cache_key\":\"x\"",
-        "\"mirostat\":0", "\"dry_multiplier\":0", "\"xtc_probability\":0.0", "\"grammar\":\"\"",
-        "\"use_beam_search\":false", "\"length_penalty\":1", "\"cache_prompt\":true", "\"stop\":[]",
-        "\"stop_token_ids\":[]", "\"logit_bias\":{}", "\"top_k\":-1", "\"top_k\":0", "\"seed\":-1",
-        "\"priority\":0", "\"stream\":true,\"stream_options\":{}",
+        "\"prompt_cache_options\":{}", "\"mirostat\":0", "\"dry_multiplier\":0",
+        "\"xtc_probability\":0.0", "\"grammar\":\"\"", "\"use_beam_search\":false",
+        "\"length_penalty\":1", "\"cache_prompt\":true", "\"stop\":[]", "\"stop_token_ids\":[]",
+        "\"logit_bias\":{}", "\"top_k\":-1", "\"top_k\":0", "\"seed\":-1", "\"priority\":0",
+        "\"stream\":true,\"stream_options\":{}",
         "\"stream\":true,\"stream_options\":{\"include_obfuscation\":false}", "\"max_tokens\":-1",
         "\"echo\":true,\"max_tokens\":0", "\"logprobs\":0", "\"logprobs\":20", "\"n\":1.0",
         "\"n\":1e0", "\"chat_template_kwargs\":{}"};
@@ -243,9 +244,10 @@ static void long_lists_and_strings_are_refused(void **state)
 static void unknown_fields_are_named_once(void **state)
 {
     struct api_limits l = test_limits();
-    struct api_request *r = accept("{\"prompt\":\"x\",\"zeta\":1,\"alpha\":[],\"stream\":true,"
-                                   "\"stream_options\":{\"zeta\":1},\"a,b\\r\\nX: y\\u00e9\":1}",
-        &l);
+    struct api_request *r =
+        accept("{\"prompt\":\"x\",\"zeta\":1,\"alpha\":[],\"stream\":true,"
+               "\"stream_options\":{\"zeta\":1,\"eta\":null},\"a,b\\r\\nX: y\\u00e9\":1}",
+            &l);
 
     assert_string_equal(api_request_ignored(r), "stream_options.zeta, zeta, alpha, a?b??X: y??");
     api_request_free(r);

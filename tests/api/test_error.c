@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -72,6 +73,34 @@ static void http_s_own_refusals_look_the_same(void **state)
                "\"param\":null,\"code\":null}}");
 }
 
+static void every_status_has_its_own_code(void **state)
+{
+    static const struct {
+        int status;
+        const char *type, *code;
+    } rows[] = {
+        {403, "permission_error", "null"},
+        {404, "not_found_error", "\"not_found\""},
+        {408, "invalid_request_error", "\"request_timeout\""},
+        {411, "invalid_request_error", "\"length_required\""},
+        {413, "invalid_request_error", "\"request_too_large\""},
+        {415, "invalid_request_error", "\"unsupported_media_type\""},
+        {431, "invalid_request_error", "\"headers_too_large\""},
+        {503, "service_unavailable_error", "\"server_is_overloaded\""},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct buf b = {0};
+        char want[200];
+
+        api_http_error_body(&b, rows[i].status, "m");
+        snprintf(want, sizeof(want),
+            "{\"error\":{\"message\":\"m\",\"type\":\"%s\",\"param\":null,\"code\":%s}}",
+            rows[i].type, rows[i].code);
+        expect(&b, want);
+    }
+}
+
 static void only_ready_is_200(void **state)
 {
     struct buf b = {0};
@@ -122,6 +151,7 @@ int main(void)
         cmocka_unit_test(every_code_has_its_status),
         cmocka_unit_test(errors_have_openai_s_four_keys),
         cmocka_unit_test(http_s_own_refusals_look_the_same),
+        cmocka_unit_test(every_status_has_its_own_code),
         cmocka_unit_test(only_ready_is_200),
         cmocka_unit_test(retry_after_is_a_sane_number),
         cmocka_unit_test(models_are_listed_as_openai_does),

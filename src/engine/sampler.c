@@ -154,33 +154,15 @@ static void patch_all(struct sampler *s, float *logits, const struct sampler_inp
 
 /* ---- truncation ---- */
 
-/* The row itself when its sum is a number, else a copy without NaN and infinities. *max and *sum
- * are of what is returned; NULL when nothing can be drawn. */
-static const float *usable(struct sampler *s, const float *logits, float *max, double *sum)
+/* A row whose largest value or sum is no number is copied without NaN and infinities. */
+static const float *clean(struct sampler *s, const float *logits)
 {
-    bool any = false;
-
-    *max = logits[s->k->argmax(logits, s->vocab)];
-    *sum = isfinite(*max) ? s->k->sum_exp(logits, *max, s->vocab) : NAN;
-    if (isfinite(*sum) && *sum > 0)
-        return *max > banned_logit / 2 ? logits : NULL;
     for (int i = 0; i < s->vocab; i++) {
         float x = logits[i];
+        bool ordinary = x > banned_logit && x < -banned_logit;
 
-        /* Not one of NaN, an infinity, or a value whose difference to another overflows. */
-        s->row[i] = x > banned_logit && x < -banned_logit ? x
-                    : x > 0                               ? -banned_logit
-                                                          : banned_logit;
-        any = any || s->row[i] > banned_logit;
+        s->row[i] = ordinary ? x : x > 0 ? -banned_logit : banned_logit;
     }
-    if (!any)
-        return NULL;
-    *max = s->row[0];
-    for (int i = 1; i < s->vocab; i++)
-        *max = s->row[i] > *max ? s->row[i] : *max;
-    *sum = 0;
-    for (int i = 0; i < s->vocab; i++)
-        *sum += exp((double)s->row[i] - *max);
     return s->row;
 }
 
@@ -223,7 +205,8 @@ static int keep_min_p(struct candidate *c, int n, float min_p)
     return kept;
 }
 
-/* Enough of the top of the row for top_p and min_p alone to cut exactly. */
+/* Enough of the top of the row for top_p and min_p alone to cut exactly. sum is of the whole row.
+ */
 static int gather_top(
     struct sampler *s, const float *row, const struct sampling *p, float max, double sum)
 {
@@ -241,8 +224,10 @@ static int gather_top(
     }
 }
 
-static int truncate_row(
-    struct sampler *s, const float *row, const struct sampling *p, float max, double sum)
+/* Survivors are s->list[0..n). ALL: nothing is truncated. UNUSABLE: the row's sum is no number. */
+enum { ALL = -1, UNUSABLE = -2 };
+
+static int truncate_row(struct sampler *s, const float *row, const struct sampling *p, float max)
 {
     struct candidate *c = s->list;
     double total;
@@ -255,11 +240,13 @@ static int truncate_row(
         n = select_above(row, s->vocab, max - deepest, c);
         total = weigh(c, n, max);
     } else if (p->top_p < 1 || p->min_p > 0) {
-        n = gather_top(s, row, p, max, sum);
+        total = s->k->sum_exp(row, max, s->vocab);
+        if (!isfinite(total))
+            return UNUSABLE;
+        n = gather_top(s, row, p, max, total);
         weigh(c, n, max);
-        total = sum; /* of the whole row, though only its top is in the list */
     } else {
-        return -1;
+        return ALL;
     }
     if (p->typical_p < 1) {
         n = keep_typical(c, n, max, total, p->typical_p);
@@ -276,12 +263,8 @@ static int truncate_row(
 int sampler_survivors(
     struct sampler *s, const float *logits, const struct sampling *p, const struct candidate **out)
 {
-    float max;
-    double sum;
-    const float *row = usable(s, logits, &max, &sum);
-
     *out = s->list;
-    return row ? truncate_row(s, row, p, max, sum) : 0;
+    return truncate_row(s, logits, p, logits[s->k->argmax(logits, s->vocab)]);
 }
 
 /* ---- drawing ---- */
@@ -327,7 +310,7 @@ static int32_t draw_list(struct candidate *c, int n, float temperature, double u
 }
 
 /* Nothing is truncated: sums of blocks by the fast kernel lead to the block, then its tokens are
- * walked. */
+ * walked. UNUSABLE as above. */
 static int32_t draw_row(struct sampler *s, const float *row, float max, float temperature, double u)
 {
     double total = 0;
@@ -345,6 +328,8 @@ static int32_t draw_row(struct sampler *s, const float *row, float max, float te
         s->sums[b] = s->k->sum_exp(row + b * DRAW_BLOCK, max, n < DRAW_BLOCK ? n : DRAW_BLOCK);
         total += s->sums[b];
     }
+    if (!isfinite(total))
+        return UNUSABLE;
     u *= total;
     for (int b = 0; b < n_blocks; b++) {
         if (s->sums[b] <= 0)
@@ -370,29 +355,38 @@ static int32_t draw_row(struct sampler *s, const float *row, float max, float te
     return id;
 }
 
-static int32_t pick(struct sampler *s, const float *logits, const struct sampler_input *in)
+static int32_t draw(struct sampler *s, const float *row, int best, const struct sampler_input *in)
 {
     const struct sampling *p = in->params;
-    const float *row;
-    float max;
-    double sum, u;
+    double u;
     int n;
 
-    if (p->temperature < greedy_below) {
-        int best = s->k->argmax(logits, s->vocab);
-
-        if (isfinite(logits[best]))
-            return logits[best] > banned_logit / 2 ? best : -1;
-    }
-    row = usable(s, logits, &max, &sum);
-    if (!row)
-        return -1;
     if (p->temperature < greedy_below)
-        return s->k->argmax(row, s->vocab);
+        return best;
+    n = truncate_row(s, row, p, row[best]);
+    if (n == UNUSABLE)
+        return UNUSABLE;
     u = sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt);
-    n = truncate_row(s, row, p, max, sum);
-    return n > 0 ? draw_list(s->list, n, p->temperature, u)
-                 : draw_row(s, row, max, p->temperature, u);
+    return n == ALL ? draw_row(s, row, row[best], p->temperature, u)
+                    : draw_list(s->list, n, p->temperature, u);
+}
+
+static int32_t pick(struct sampler *s, const float *logits, const struct sampler_input *in)
+{
+    const float *row = logits;
+
+    for (int attempt = 0; attempt < 2; attempt++) {
+        int best = s->k->argmax(row, s->vocab);
+
+        if (isfinite(row[best])) {
+            int32_t id = row[best] > banned_logit / 2 ? draw(s, row, best, in) : -1;
+
+            if (id != UNUSABLE)
+                return id;
+        }
+        row = clean(s, logits);
+    }
+    return -1;
 }
 
 int32_t sampler_pick(struct sampler *s, float *logits, const struct sampler_input *in)
@@ -420,14 +414,18 @@ static int more_likely(const void *a, const void *b)
 int sampler_logprobs(struct sampler *s, const float *logits, int32_t id, int n_top, float *logprob,
     struct token_alternative *top)
 {
-    float max;
-    double sum;
-    const float *row = usable(s, logits, &max, &sum);
-    double log_sum = row ? max + log(sum) : INFINITY;
+    const float *row = logits;
+    float max = row[s->k->argmax(row, s->vocab)];
+    double sum = isfinite(max) ? s->k->sum_exp(row, max, s->vocab) : NAN;
+    double log_sum;
     int n;
 
-    if (!row)
-        row = logits;
+    if (!isfinite(sum)) {
+        row = clean(s, logits);
+        max = row[s->k->argmax(row, s->vocab)];
+        sum = s->k->sum_exp(row, max, s->vocab);
+    }
+    log_sum = max > banned_logit ? max + log(sum) : INFINITY; /* nothing finite: all at the floor */
     *logprob = floored(row[id] - log_sum);
     if (n_top <= 0)
         return 0;

@@ -148,8 +148,10 @@ static void patch_all(struct sampler *s, float *logits, const struct sampler_inp
         if (p->bias[i].bias <= -100) /* a penalty below 1 must not bring a banned token back */
             patch(s, logits, p->bias[i].id, banned_logit);
     }
-    for (size_t i = 0; i < in->n_banned; i++)
-        patch(s, logits, in->banned[i], banned_logit);
+    for (int list = 0; list < 2; list++) {
+        for (size_t i = 0; i < in->banned[list].n; i++)
+            patch(s, logits, in->banned[list].ids[i], banned_logit);
+    }
 }
 
 /* ---- truncation ---- */

@@ -36,8 +36,10 @@ struct sampler_input {
     int choice;
     const int32_t *tokens; /* prompt and answer so far, every id in the vocabulary */
     int n_tokens, n_prompt;
-    const int32_t *banned; /* ids that must not be drawn now */
-    size_t n_banned;
+    struct {
+        const int32_t *ids;
+        size_t n;
+    } banned[2]; /* must not be drawn now */
 };
 
 /* The token, or -1 when the row holds no finite logit that is not banned. The row is patched while

@@ -334,7 +334,7 @@ static void bias_and_penalties_move_tokens(void **state)
     p.repeat_penalty = 2; /* 3: 5, 5: 4, 7: 3.5, 9: 6 */
     p.repeat_last_n = -1;
     assert_int_equal(sampler_pick(s, row, &in), 9);
-    in.banned = banned, in.n_banned = 1;
+    in.banned[1].ids = banned, in.banned[1].n = 1;
     assert_int_equal(sampler_pick(s, row, &in), 3);
     p.repeat_last_n = 2; /* 5 and 7 only */
     assert_int_equal(sampler_pick(s, row, &in), 3);
@@ -417,14 +417,14 @@ static void everything_banned_is_an_answer_too(void **state)
     struct sampler *s = sampler_create(&kernels, 4);
     struct sampling p;
     int32_t banned[] = {0, 1, 2, 3};
-    struct sampler_input in = {.params = &p, .banned = banned, .n_banned = 4};
+    struct sampler_input in = {.params = &p, .banned = {{banned, 1}, {banned + 1, 3}}};
     float row[] = {1, 2, 3, 4};
 
     sampling_default(&p);
     assert_int_equal(sampler_pick(s, row, &in), -1);
     p.temperature = 0;
     assert_int_equal(sampler_pick(s, row, &in), -1);
-    in.n_banned = 3;
+    in.banned[1].n = 2;
     assert_int_equal(sampler_pick(s, row, &in), 3);
     p.temperature = 1;
     assert_int_equal(sampler_pick(s, row, &in), 3);

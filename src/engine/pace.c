@@ -1,0 +1,33 @@
+#include "engine/pace.h"
+
+/* A cancel is looked for between pieces: so long it may have to wait. */
+static const double idle_ms = 400;
+static const double fade = 0.8;
+
+int pace_budget(const struct pace *p, double decode_ms)
+{
+    double ms = idle_ms, tokens;
+
+    if (decode_ms > 0) {
+        if (p->fixed > 0)
+            return p->fixed;
+        ms = p->target_ms - decode_ms;
+        if (ms < decode_ms / 2)
+            ms = decode_ms / 2;
+        if (ms < p->target_ms / 4)
+            ms = p->target_ms / 4;
+    }
+    /* Not measured yet: begin small beside answers, boldly when nobody waits. */
+    if (p->ms <= 0)
+        return decode_ms > 0 || p->max_chunk < 64 ? PACE_SMALLEST : p->max_chunk / 2;
+    tokens = ms * p->tokens / p->ms;
+    if (tokens >= p->max_chunk)
+        return p->max_chunk;
+    return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)tokens / 16 * 16;
+}
+
+void pace_measured(struct pace *p, int tokens, double ms)
+{
+    p->tokens = p->tokens * fade + tokens;
+    p->ms = p->ms * fade + ms;
+}

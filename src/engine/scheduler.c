@@ -1,0 +1,515 @@
+#include "engine/scheduler.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/choice.h"
+#include "engine/scheduler_private.h"
+#include "engine/stats.h"
+
+struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched_opts *o)
+{
+    struct sched *s = xcalloc(1, sizeof(*s));
+    int n_rows = o->max_sequences > PROMPT_ROWS ? o->max_sequences : PROMPT_ROWS;
+
+    s->rt = rt;
+    s->kv = kv;
+    s->o = *o;
+    s->pace = (struct pace){.fixed = o->prefill_chunk,
+        .max_chunk = graph_max_tokens(rt->prefill),
+        .target_ms = o->itl_target_ms};
+    s->logits_bytes = (size_t)n_rows * (size_t)rt->hp.vocab * sizeof(float);
+    s->logits = mem_aligned(s->logits_bytes);
+    if (!s->logits) {
+        free(s);
+        return NULL;
+    }
+    s->n_samplers = pool_threads(rt->pool);
+    s->samplers = xcalloc((size_t)s->n_samplers, sizeof(*s->samplers));
+    for (int i = 0; i < s->n_samplers; i++)
+        s->samplers[i] = sampler_create(&rt->kernels, rt->hp.vocab);
+    s->rows = xcalloc((size_t)o->max_sequences, sizeof(*s->rows));
+    s->seqs = xcalloc((size_t)o->max_sequences, sizeof(*s->seqs));
+    sched_find_end_tokens(s);
+    return s;
+}
+
+void sched_destroy(struct sched *s)
+{
+    if (!s)
+        return;
+    assert(s->n_live == 0);
+    for (int i = 0; i < s->n_samplers; i++)
+        sampler_destroy(s->samplers[i]);
+    mem_aligned_free(s->logits, s->logits_bytes);
+    free(s->samplers);
+    free(s->rows);
+    free(s->seqs);
+    free(s->live);
+    free(s->end_tokens);
+    free(s);
+}
+
+int sched_running(const struct sched *s)
+{
+    return s->n_running;
+}
+
+const struct engine_stats *sched_stats(struct sched *s)
+{
+    s->stats.running = s->n_running;
+    s->stats.kv_used = kv_used(s->kv);
+    return &s->stats;
+}
+
+static void wake(struct sched *s)
+{
+    if (s->o.wake)
+        s->o.wake(s->o.wake_ud);
+}
+
+static bool any_in(const struct sched *s, enum choice_state state)
+{
+    for (int i = 0; i < s->n_live; i++) {
+        if (s->live[i]->state == state)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the end of a choice and of a job ---- */
+
+static void end_job(struct sched *s, struct job *j, enum finish_reason reason)
+{
+    s->stats.jobs_finished[reason]++;
+    histogram_add(&s->stats.end_to_end, (double)(clock_ns() - j->submit_ns) / 1e9);
+    atomic_store(&j->ended, true);
+    job_unref(j);
+}
+
+static void post_finish(struct sched *s, struct choice *c, int index, const struct finish *finish)
+{
+    struct finish f = *finish;
+
+    f.usage.prompt_tokens = c->job->n_prompt;
+    f.usage.cached_tokens = c->n_cached;
+    f.usage.completion_tokens = index == c->index ? choice_answered(c) : 0;
+    job_post_finish(c->job, index, &f);
+    s->n_running--;
+    if (--c->job->n_left == 0)
+        end_job(s, c->job, f.reason);
+}
+
+/* The choice itself is freed at the end of the step: lists that name it may still be in use. */
+void sched_end(struct sched *s, struct choice *c, const struct finish *finish)
+{
+    int n = c->job->params.n;
+    bool alone = c->forked;
+
+    kv_drop(s->kv, &c->kv);
+    c->state = CHOICE_ENDED;
+    /* The choices that were still to come from this one's prompt end with it; j may be gone after
+     * the last. */
+    for (int i = n - 1; i >= 1 && !alone; i--)
+        post_finish(s, c, i, finish);
+    post_finish(s, c, c->index, finish);
+    c->job = NULL;
+    s->news = true;
+}
+
+static void end_plainly(struct sched *s, struct choice *c, enum finish_reason reason)
+{
+    struct finish f = {.reason = reason, .stop = -1, .stop_id = -1};
+
+    sched_end(s, c, &f);
+}
+
+void sched_turn_away(struct sched *s, struct job *j, enum finish_reason reason)
+{
+    struct finish f = {.reason = reason, .stop = -1, .stop_id = -1};
+
+    f.usage.prompt_tokens = j->n_prompt;
+    for (int i = 0; i < j->params.n; i++)
+        job_post_finish(j, i, &f);
+    end_job(s, j, reason);
+    wake(s);
+}
+
+/* A caller that has gone wants no events; whoever counts canceled jobs has counted it. */
+static void forget(struct sched *s, struct choice *c)
+{
+    int n_gone = c->forked ? 1 : c->job->params.n;
+
+    kv_drop(s->kv, &c->kv);
+    c->state = CHOICE_ENDED;
+    s->n_running -= n_gone;
+    c->job->n_left -= n_gone;
+    if (c->job->n_left == 0) {
+        atomic_store(&c->job->ended, true);
+        job_unref(c->job);
+    }
+    c->job = NULL;
+}
+
+static void sweep(struct sched *s)
+{
+    int n = 0;
+
+    for (int i = 0; i < s->n_live; i++) {
+        if (s->live[i]->state == CHOICE_ENDED)
+            choice_destroy(s->live[i]);
+        else
+            s->live[n++] = s->live[i];
+    }
+    s->n_live = n;
+}
+
+static void reap(struct sched *s)
+{
+    int64_t now = clock_ns();
+
+    for (int i = 0; i < s->n_live; i++) {
+        struct choice *c = s->live[i];
+
+        if (atomic_load(&c->job->released))
+            forget(s, c);
+        else if (c->job->deadline_ns && now >= c->job->deadline_ns)
+            end_plainly(s, c, FINISH_TIMEOUT);
+    }
+    sweep(s);
+}
+
+void sched_end_all(struct sched *s, enum finish_reason reason)
+{
+    for (int i = 0; i < s->n_live; i++)
+        end_plainly(s, s->live[i], reason);
+    sweep(s);
+    wake(s);
+}
+
+/* ---- admission ---- */
+
+/* Pages that those who are computing a prompt will still take. */
+static uint32_t promised(const struct sched *s, int group)
+{
+    uint32_t n = 0;
+
+    for (int i = 0; i < s->n_live; i++) {
+        const struct choice *c = s->live[i];
+        uint32_t need, held = kv_held(&c->kv, group);
+
+        if (c->state != CHOICE_PREFILL)
+            continue;
+        need = kv_pages_for(s->kv, group, choice_target(c), 1);
+        n += need > held ? need - held : 0;
+    }
+    return n;
+}
+
+/* Are there pages for n_tokens more, with a page for the growth of each of n_running + n_new, and a
+ * piece of prompt in flight? */
+static bool pages_suffice(const struct sched *s, int n_tokens, int n_new)
+{
+    for (int g = 0; g < KV_GROUPS; g++) {
+        uint32_t need =
+            kv_pages_for(s->kv, g, n_tokens, 1) + promised(s, g) + (uint32_t)(s->n_running + n_new);
+
+        if (g == KV_SLIDING)
+            need += (uint32_t)(s->pace.max_chunk / KV_PAGE) + 1;
+        if (kv_total_pages(s->kv, g) && need > kv_free_pages(s->kv, g))
+            return false;
+    }
+    return true;
+}
+
+bool sched_has_room(const struct sched *s, const struct job *j)
+{
+    if (s->n_running == 0)
+        return true;
+    return s->n_running + j->params.n <= s->o.max_sequences && !any_in(s, CHOICE_PREEMPTED) &&
+           pages_suffice(s, j->n_prompt + 1, j->params.n);
+}
+
+static void insert_live(struct sched *s, int at, struct choice *c)
+{
+    if (s->n_live == s->live_cap) {
+        s->live_cap = s->live_cap ? 2 * s->live_cap : 32;
+        s->live = xrealloc(s->live, (size_t)s->live_cap * sizeof(struct choice *));
+    }
+    memmove(s->live + at + 1, s->live + at, (size_t)(s->n_live - at) * sizeof(struct choice *));
+    s->live[at] = c;
+    s->n_live++;
+}
+
+void sched_admit(struct sched *s, struct job *j)
+{
+    struct choice *c = choice_create(j, 0, s->o.ctx_tokens);
+
+    c->forked = j->params.n == 1;
+    c->state = CHOICE_PREFILL;
+    j->n_left = j->params.n;
+    s->n_running += j->params.n;
+    insert_live(s, s->n_live, c);
+    histogram_add(&s->stats.queue_time, (double)(clock_ns() - j->submit_ns) / 1e9);
+    job_post_started(j);
+    s->news = true;
+}
+
+/* ---- pages run out ---- */
+
+static void preempt(struct sched *s, struct choice *c)
+{
+    kv_drop(s->kv, &c->kv);
+    piece_clear(&c->prompt_news);
+    c->past = 0;
+    c->n_cached = 0;
+    c->state = CHOICE_PREEMPTED;
+    s->stats.preemptions++;
+}
+
+/* The youngest choice that holds pages, younger than c; NULL when there is none. */
+static struct choice *younger_holder(struct sched *s, const struct choice *c)
+{
+    for (int i = s->n_live - 1; i >= 0 && s->live[i] != c; i--) {
+        struct choice *v = s->live[i];
+
+        if (kv_held(&v->kv, KV_GLOBAL) + kv_held(&v->kv, KV_SLIDING) > 0)
+            return v;
+    }
+    return NULL;
+}
+
+/* Makes the next n positions of c writable, at the cost of younger choices. False: c waits, with
+ * what it has, for older ones to end. */
+static bool make_room(struct sched *s, struct choice *c, int n)
+{
+    while (!kv_reserve(s->kv, &c->kv, c->past, c->past + n)) {
+        struct choice *victim = younger_holder(s, c);
+
+        if (!victim)
+            return false;
+        preempt(s, victim);
+    }
+    return true;
+}
+
+static void readmit(struct sched *s)
+{
+    bool idle = true;
+
+    for (int i = 0; i < s->n_live; i++)
+        idle = idle && s->live[i]->state == CHOICE_PREEMPTED;
+    for (int i = 0; i < s->n_live; i++) {
+        struct choice *c = s->live[i];
+
+        if (c->state != CHOICE_PREEMPTED)
+            continue;
+        if (!idle && !pages_suffice(s, c->n_tokens, 0))
+            return;
+        c->state = CHOICE_PREFILL;
+        idle = false;
+    }
+}
+
+/* ---- decoding ---- */
+
+static int gather_rows(struct sched *s)
+{
+    int n = 0;
+
+    for (int i = 0; i < s->n_live && n < s->o.max_sequences; i++) {
+        struct choice *c = s->live[i];
+
+        if (c->state != CHOICE_DECODE || !make_room(s, c, 1))
+            continue;
+        s->rows[n] = c;
+        s->seqs[n] = (struct graph_seq){
+            .past = c->past,
+            .n_tokens = 1,
+            .tokens = &c->tokens[c->past],
+            .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
+            .n_logits = 1,
+            .logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab,
+        };
+        n++;
+    }
+    return n;
+}
+
+/* Returns the milliseconds it took, 0 when nothing decodes. */
+static double decode(struct sched *s)
+{
+    int64_t start = clock_ns();
+    int n = gather_rows(s);
+
+    if (n == 0)
+        return 0;
+    graph_run(s->rt->decode, kv_memory(s->kv), s->seqs, n);
+    for (int i = 0; i < n; i++) {
+        s->rows[i]->past++;
+        kv_trim(s->kv, &s->rows[i]->kv, s->rows[i]->past);
+    }
+    sched_sample(s, n);
+    for (int i = 0; i < n; i++)
+        sched_accept(s, s->rows[i]);
+    return (double)(clock_ns() - start) / 1e6;
+}
+
+/* ---- prompts ---- */
+
+/* The prompt is computed: its other choices come to be, and each draws its first token from the
+ * same row. */
+static void begin_answers(struct sched *s, struct choice *first)
+{
+    struct job *j = first->job;
+    int at = 0, n = j->params.n;
+
+    while (s->live[at] != first)
+        at++;
+    for (int i = 1; i < n; i++) {
+        struct choice *c = choice_create(j, i, s->o.ctx_tokens);
+
+        c->forked = true;
+        c->n_cached = first->n_cached;
+        c->past = first->past;
+        kv_share(s->kv, &c->kv, &first->kv);
+        insert_live(s, at + i, c);
+    }
+    first->forked = true;
+    for (int i = 0; i < n; i++) {
+        struct choice *c = s->live[at + i];
+
+        c->state = CHOICE_DECODE;
+        if (j->max_tokens > 0) {
+            sched_sample_row(s, c, s->samplers[0], s->logits);
+            sched_accept(s, c);
+        } else {
+            end_plainly(s, c, FINISH_LENGTH); /* j is gone after the last one */
+        }
+    }
+}
+
+static void prompt_done(struct sched *s, struct choice *c)
+{
+    struct job *j = c->job;
+
+    if (choice_answered(c) > 0) {
+        c->state = CHOICE_DECODE; /* computed again after a preemption */
+        return;
+    }
+    s->stats.prompt_tokens += (uint64_t)j->n_prompt;
+    s->stats.cached_tokens += (uint64_t)c->n_cached;
+    if (j->params.prompt_logprobs)
+        sched_post_prompt(s, c);
+    begin_answers(s, c);
+}
+
+/* Computes up to n tokens of c's prompt; returns how many, 0 when there are no pages. */
+static int prefill_some(struct sched *s, struct choice *c, int n)
+{
+    bool first_answer = choice_answered(c) == 0, scores;
+    int left = choice_target(c) - c->past;
+    int64_t start = clock_ns();
+    struct graph_seq seq;
+
+    scores = first_answer && c->job->params.prompt_logprobs;
+    n = n < left ? n : left;
+    n = n < s->pace.max_chunk ? n : s->pace.max_chunk;
+    n = scores && n > PROMPT_ROWS ? PROMPT_ROWS : n;
+    if (!make_room(s, c, n)) {
+        c->stalled = true;
+        return 0;
+    }
+    seq = (struct graph_seq){
+        .past = c->past,
+        .n_tokens = n,
+        .tokens = &c->tokens[c->past],
+        .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
+        .n_logits = scores ? n : first_answer && n == left && c->job->max_tokens > 0,
+        .logits = s->logits,
+    };
+    graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
+    pace_measured(&s->pace, n, (double)(clock_ns() - start) / 1e6);
+    c->past += n;
+    kv_trim(s->kv, &c->kv, c->past);
+    if (scores)
+        sched_score_prompt(s, c, n);
+    if (c->past == choice_target(c)) {
+        if (scores) /* the row to draw from is the last */
+            memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
+                (size_t)s->rt->hp.vocab * sizeof(float));
+        prompt_done(s, c);
+    }
+    return n;
+}
+
+static struct choice *oldest_prompt(struct sched *s)
+{
+    for (int i = 0; i < s->n_live; i++) {
+        if (s->live[i]->state == CHOICE_PREFILL && !s->live[i]->stalled)
+            return s->live[i];
+    }
+    return NULL;
+}
+
+static struct choice *shortest_prompt(struct sched *s)
+{
+    struct choice *best = NULL;
+
+    for (int i = 0; i < s->n_live; i++) {
+        struct choice *c = s->live[i];
+
+        if (c->state != CHOICE_PREFILL || c->stalled)
+            continue;
+        if (!best || choice_target(c) - c->past < choice_target(best) - best->past)
+            best = c;
+    }
+    return best;
+}
+
+static void publish(struct sched *s)
+{
+    if (s->news)
+        wake(s);
+    s->news = false;
+}
+
+/* Half of the budget for those with the least left, then the one that came first, then whoever. */
+static void prefill(struct sched *s, int budget)
+{
+    struct choice *oldest, *c;
+    int spent = 0;
+
+    for (int i = 0; i < s->n_live; i++)
+        s->live[i]->stalled = false;
+    oldest = oldest_prompt(s);
+    while (spent < budget / 2 && (c = shortest_prompt(s)) && c != oldest) {
+        spent += prefill_some(s, c, budget / 2 - spent);
+        publish(s);
+    }
+    if (oldest && oldest->state == CHOICE_PREFILL)
+        spent += prefill_some(s, oldest, budget - spent);
+    publish(s);
+    while (spent < budget && (c = shortest_prompt(s))) {
+        spent += prefill_some(s, c, budget - spent);
+        publish(s);
+    }
+}
+
+void sched_step(struct sched *s)
+{
+    double decode_ms;
+
+    reap(s);
+    readmit(s);
+    publish(s);
+    decode_ms = decode(s);
+    publish(s);
+    if (any_in(s, CHOICE_PREFILL))
+        prefill(s, pace_budget(&s->pace, any_in(s, CHOICE_DECODE) ? decode_ms : 0));
+    sweep(s);
+    s->stats.steps++;
+}

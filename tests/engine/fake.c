@@ -1,0 +1,348 @@
+#include "fake.h"
+
+#include <pthread.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "engine/runtime.h"
+#include "model/chat.h"
+
+struct fake fake;
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER; /* guards passes, closed and blocked */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int passes;
+static bool closed, blocked;
+
+void fake_reset(void)
+{
+    fake = (struct fake){.context = 4096, .window = 100, .end_every = 23};
+    fake_open_gate();
+}
+
+void fake_close_gate(void)
+{
+    pthread_mutex_lock(&gate);
+    closed = true;
+    passes = 0;
+    pthread_mutex_unlock(&gate);
+}
+
+void fake_pass(int n_runs)
+{
+    pthread_mutex_lock(&gate);
+    passes += n_runs;
+    blocked = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&gate);
+}
+
+void fake_open_gate(void)
+{
+    pthread_mutex_lock(&gate);
+    closed = false;
+    blocked = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&gate);
+}
+
+void fake_wait_blocked(void)
+{
+    pthread_mutex_lock(&gate);
+    while (!blocked)
+        pthread_cond_wait(&changed, &gate);
+    pthread_mutex_unlock(&gate);
+}
+
+static void go_through(void)
+{
+    pthread_mutex_lock(&gate);
+    while (closed && passes == 0) {
+        blocked = true;
+        pthread_cond_broadcast(&changed);
+        pthread_cond_wait(&changed, &gate);
+    }
+    blocked = false;
+    if (closed)
+        passes--;
+    pthread_mutex_unlock(&gate);
+}
+
+/* ---- the model ---- */
+
+static uint64_t mix(uint64_t h, uint64_t x)
+{
+    h = (h ^ x) * 0xff51afd7ed558ccdu;
+    return h ^ h >> 29;
+}
+
+static void logits_of(uint64_t h, float *out)
+{
+    for (int i = 0; i < FAKE_VOCAB; i++) {
+        uint64_t x = mix(h, (uint64_t)i + 1);
+        bool printable = i >= FAKE_BYTE + 'a' && i <= FAKE_BYTE + 'z';
+
+        out[i] = (float)(x >> 40) / (1 << 24) * 4 + (printable ? 0 : -5) - (i < FAKE_BYTE ? 20 : 0);
+        if (fake.nan_logits)
+            out[i] = NAN;
+    }
+    if (fake.end_every && mix(h, 99) % (uint64_t)fake.end_every == 0)
+        out[FAKE_EOT] = 50;
+}
+
+void fake_logits(const int32_t *tokens, int n, float *out)
+{
+    uint64_t h = 1;
+
+    for (int i = 0; i < n; i++)
+        h = mix(h, (uint64_t)tokens[i]);
+    logits_of(h, out);
+}
+
+int fake_answer(int32_t *tokens, int n, int max, bool ignore_eos)
+{
+    int made = 0;
+
+    while (made < max) {
+        float logits[FAKE_VOCAB];
+        int best = 0;
+
+        fake_logits(tokens, n + made, logits);
+        for (int i = 1; i < FAKE_VOCAB; i++)
+            best = logits[i] > logits[best] ? i : best;
+        tokens[n + made++] = best;
+        if (!ignore_eos && (best == FAKE_EOS || best == FAKE_EOT))
+            break;
+    }
+    return made;
+}
+
+/* ---- the runtime ---- */
+
+struct graph {
+    bool decode;
+    int max_tokens, max_sequences;
+};
+
+static int32_t *slot(const struct kv_memory *kv, const struct graph_seq *seq, int group, int pos)
+{
+    return (int32_t *)(kv->base[group] +
+                       seq->pages[group][pos / KV_PAGE] * (size_t)FAKE_PAGE_BYTES) +
+           pos % KV_PAGE;
+}
+
+static void run_token(const struct kv_memory *kv, const struct graph_seq *seq, int i, float *logits)
+{
+    int pos = seq->past + i;
+    uint64_t h = 1;
+
+    *slot(kv, seq, KV_GLOBAL, pos) = seq->tokens[i] + 1;
+    if (!fake.no_sliding)
+        *slot(kv, seq, KV_SLIDING, pos) = seq->tokens[i] + 1;
+    if (!logits && pos % 16 != 0) /* reading back everything for every token would be slow */
+        return;
+    for (int p = 0; p <= pos; p++) {
+        int32_t id = *slot(kv, seq, KV_GLOBAL, p);
+
+        fake.n_bad += id == 0;
+        if (!fake.no_sliding && p > pos - fake.window)
+            fake.n_bad += *slot(kv, seq, KV_SLIDING, p) != id;
+        h = mix(h, (uint64_t)id - 1);
+    }
+    if (logits)
+        logits_of(h, logits);
+}
+
+void graph_run(
+    struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs)
+{
+    struct fake_run run = {.decode = g->decode, .n_seqs = n_seqs, .past = seqs[0].past};
+    struct timespec time;
+    long us;
+
+    go_through();
+    for (int s = 0; s < n_seqs; s++) {
+        run.n_tokens += seqs[s].n_tokens;
+        for (int i = 0; i < seqs[s].n_tokens; i++) {
+            int row = i - (seqs[s].n_tokens - seqs[s].n_logits);
+
+            run_token(kv, &seqs[s], i, row < 0 ? NULL : seqs[s].logits + row * FAKE_VOCAB);
+        }
+    }
+    if (fake.n_runs < FAKE_RUNS_MAX)
+        fake.runs[fake.n_runs++] = run;
+    us = fake.us_per_run + (long)fake.us_per_token * run.n_tokens;
+    time = (struct timespec){us / 1000000, us % 1000000 * 1000};
+    if (us)
+        nanosleep(&time, NULL);
+}
+
+int graph_max_tokens(const struct graph *g)
+{
+    return g->max_tokens;
+}
+
+int graph_max_sequences(const struct graph *g)
+{
+    return g->max_sequences;
+}
+
+void runtime_opts_default(struct runtime_opts *o)
+{
+    *o = (struct runtime_opts){.max_sequences = 1, .max_chunk = 1};
+}
+
+int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err *err)
+{
+    struct runtime *rt;
+    int r;
+
+    if (fake.open_error)
+        return err_set_at(err, fake.open_error, "blk.0.attn_q.weight", "the model is broken");
+    rt = xcalloc(1, sizeof(*rt));
+    r = pool_create(&rt->pool, 2, err);
+    if (r < 0) {
+        free(rt);
+        return r;
+    }
+    kernels_init(&rt->kernels, ISA_C);
+    rt->hp.vocab = FAKE_VOCAB;
+    rt->hp.context = fake.context;
+    rt->kv.group[KV_GLOBAL] = (struct kv_group){.n_layers = 1, .page_bytes = FAKE_PAGE_BYTES};
+    if (!fake.no_sliding)
+        rt->kv.group[KV_SLIDING] =
+            (struct kv_group){.n_layers = 1, .window = fake.window, .page_bytes = FAKE_PAGE_BYTES};
+    rt->prefill = xcalloc(1, sizeof(struct graph));
+    rt->decode = xcalloc(1, sizeof(struct graph));
+    *rt->prefill = (struct graph){false, o->max_chunk, 1};
+    *rt->decode = (struct graph){true, 1, o->max_sequences};
+    *out = rt;
+    return 0;
+}
+
+void runtime_close(struct runtime *rt)
+{
+    if (!rt)
+        return;
+    pool_destroy(rt->pool);
+    free(rt->prefill);
+    free(rt->decode);
+    free(rt);
+}
+
+/* ---- the tokenizer ---- */
+
+int tokenizer_n_tokens(const struct tokenizer *t)
+{
+    return FAKE_VOCAB;
+}
+
+const struct tokenizer_special *tokenizer_special(const struct tokenizer *t)
+{
+    static struct tokenizer_special special = {
+        .bos = FAKE_BOS, .eos = FAKE_EOS, .unk = -1, .pad = 0, .eot = FAKE_EOT};
+
+    special.add_bos = !fake.no_bos;
+    return &special;
+}
+
+bool tokenizer_is_eog(const struct tokenizer *t, int32_t id)
+{
+    return id == FAKE_EOS || id == FAKE_EOT;
+}
+
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id)
+{
+    return id < FAKE_BYTE;
+}
+
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool parse_special,
+    struct token_list *out, struct err *err)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (parse_special && len - i >= 5 && memcmp(text + i, "<bos>", 5) == 0) {
+            token_list_push(out, FAKE_BOS);
+            i += 4;
+        } else {
+            token_list_push(out, FAKE_BYTE + (unsigned char)text[i]);
+        }
+    }
+    return 0;
+}
+
+void token_list_push(struct token_list *l, int32_t id)
+{
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->ids = xrealloc(l->ids, l->cap * sizeof(*l->ids));
+    }
+    l->ids[l->n++] = id;
+}
+
+void token_list_free(struct token_list *l)
+{
+    free(l->ids);
+    *l = (struct token_list){0};
+}
+
+const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len)
+{
+    static const char *const control[] = {"<pad>", "<eos>", "<bos>", "<end>"};
+    static _Thread_local char bytes[256];
+
+    if (id < 0 || id >= FAKE_VOCAB) {
+        *len = 0;
+        return "";
+    }
+    if (id < FAKE_BYTE) {
+        *len = strlen(control[id]);
+        return control[id];
+    }
+    bytes[id - FAKE_BYTE] = (char)(id - FAKE_BYTE);
+    *len = 1;
+    return &bytes[id - FAKE_BYTE];
+}
+
+/* ---- conversations ---- */
+
+int chat_format_pick(
+    enum chat_format *out, const char *setting, const struct source *src, struct err *err)
+{
+    if (strcmp(setting, "auto") != 0)
+        return err_set(err, GD_ENOTSUP, "chat_format: no format %s", setting);
+    *out = CHAT_GEMMA3;
+    return 0;
+}
+
+const char *chat_format_name(enum chat_format f)
+{
+    return "gemma3";
+}
+
+int chat_render(enum chat_format f, const struct chat_message *messages, size_t n,
+    const struct chat_options *o, struct buf *out, struct err *err)
+{
+    if (n == 0)
+        return err_set_at(err, GD_EINVAL, "messages", "messages: empty");
+    buf_puts(out, "<bos>");
+    for (size_t i = 0; i < n; i++) {
+        buf_append(out, messages[i].content, messages[i].content_len);
+        buf_puts(out, "\n");
+    }
+    return 0;
+}
+
+int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat_message *messages,
+    size_t n, const struct chat_options *o, struct token_list *out, struct err *err)
+{
+    struct buf text = {0};
+    int r = chat_render(f, messages, n, o, &text, err);
+
+    if (r == 0)
+        r = tokenizer_encode(t, text.data, text.len, true, out, err);
+    buf_free(&text);
+    return r;
+}

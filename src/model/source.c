@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "model/gguf.h"
+#include "model/hf.h"
 #include "model/source_build.h"
 #include "model/source_show.h"
 
@@ -25,11 +26,10 @@ int source_open(struct source **out, const char *path, struct err *err)
     if (stat(path, &st) < 0)
         return err_set(err, errno == ENOENT || errno == ENOTDIR ? GD_ENOENT : GD_EIO,
             "%s cannot be opened: %s.", name.text, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return err_set(err, GD_ENOTSUP, "%s is a folder; name a GGUF file.", name.text);
     s = xcalloc(1, sizeof(*s));
     s->path = xstrdup(path);
-    r = gguf_read(s, path, err);
+    s->is_folder = S_ISDIR(st.st_mode);
+    r = s->is_folder ? hf_read(s, path, err) : gguf_read(s, path, err);
     if (r < 0) {
         source_close(s);
         return r;
@@ -58,6 +58,11 @@ void source_close(struct source *s)
 const char *source_path(const struct source *s)
 {
     return s->path;
+}
+
+bool source_is_folder(const struct source *s)
+{
+    return s->is_folder;
 }
 
 size_t source_n_tensors(const struct source *s)

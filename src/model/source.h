@@ -18,17 +18,19 @@ struct tensor {
     uint32_t type; /* GGUF type id; the reader has checked that the bytes are there */
     int n_dims;
     int64_t ne[4];       /* ne[0] is contiguous; unused entries are 1 */
-    const uint8_t *data; /* in the file mapping, unaligned */
+    const uint8_t *data; /* mostly in the file mapping; unaligned */
     size_t bytes;
 };
 
 struct source;
 
-/* Opens a GGUF file (any part of a split set: all parts are mapped) or, later, a Hugging Face
- * folder. */
+/* Opens a GGUF file (any part of a split set: all parts are mapped) or a Hugging Face folder
+ * (config.json and safetensors). */
 int source_open(struct source **out, const char *path, struct err *err);
 void source_close(struct source *s); /* NULL is fine */
 const char *source_path(const struct source *s);
+/* True for a Hugging Face folder: its tokenizer is in files of source_path(), not in keys. */
+bool source_is_folder(const struct source *s);
 
 size_t source_n_tensors(const struct source *s);
 const struct tensor *source_tensor_at(const struct source *s, size_t i);

@@ -60,6 +60,7 @@ int values_u32(const struct values *v, const char *key, uint32_t *out, struct er
 
 struct source {
     char *path;
+    bool is_folder;
     struct values values;
     struct names tensor_names;
     struct tensor *tensors; /* tensor_names.n of them, by number */

@@ -266,8 +266,10 @@ static bool canonical(const char *key, size_t n, char out[KEY_MAX])
     if (n >= KEY_MAX)
         return false;
     for (size_t i = 0; i < n; i++)
-        out[i] = key[i] == '-' ? '_' : key[i];
+        out[i] = key[i];
     out[n] = 0;
+    for (char *p = out; (p = strchr(p, '-'));)
+        *p = '_';
     return true;
 }
 

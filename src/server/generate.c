@@ -63,7 +63,7 @@ static int submit(struct request *q, const struct api_request *req, struct err *
     q->stream = api_request_stream(req);
     memccpy(q->ignored, api_request_ignored(req), 0, sizeof(q->ignored) - 1);
     q->rsp = api_response_create(req, q->created_id, (int64_t)time(NULL), piece, e);
-    q->jobs = xcalloc(n, sizeof(*q->jobs));
+    q->jobs = xcalloc(n, sizeof(struct job *));
     for (size_t i = 0; i < n; i++) {
         int r = job_submit(&q->jobs[i], e, api_request_job(req, i), q, err);
 
@@ -181,9 +181,7 @@ void generate_wake(struct request *q)
 {
     if (q->working || !q->suspended)
         return;
-    if (q->state == REQUEST_WAIT && generate_poll(q))
-        http_resume(q);
-    else if (q->state == REQUEST_ANSWER && has_news(q))
+    if (q->state == REQUEST_WAIT ? generate_poll(q) : has_news(q))
         http_resume(q);
 }
 

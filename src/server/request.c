@@ -121,11 +121,12 @@ void request_log(const struct request *q, int status, const char *end)
 {
     struct usage u = q->rsp ? api_response_usage(q->rsp) : (struct usage){0};
     char path[80];
-    size_t n = 0;
 
-    for (; q->uri[n] && n < sizeof(path) - 1; n++)
-        path[n] = q->uri[n] > ' ' && q->uri[n] <= '~' && q->uri[n] != '"' ? q->uri[n] : '?';
-    path[n] = 0;
+    snprintf(path, sizeof(path), "%s", q->uri);
+    for (char *p = path; *p; p++) {
+        if (*p <= ' ' || *p > '~' || *p == '"')
+            *p = '?';
+    }
     log_write(q->route && q->route->is_probe ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
         "request method=%s path=%s status=%d ms=%lld prompt_tokens=%d cached_tokens=%d "
         "completion_tokens=%d id=%s%s%s%s%s",

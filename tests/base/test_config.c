@@ -101,7 +101,7 @@ static void hostile_bytes_are_refused(void **state)
     assert_int_equal(config_parse(&c, "f", "port = 1\0", 9, &err), GD_EINVAL);
     memset(text, 'a', sizeof(text));
     assert_int_equal(config_parse(&c, "f", text, sizeof(text), &err), GD_EINVAL);
-    memcpy(text, "model = ", 8);
+    text[snprintf(text, sizeof(text), "model = ")] = 'a';
     assert_int_equal(config_parse(&c, "f", text, 8 + CONFIG_PATH_MAX, &err), GD_EINVAL);
     assert_int_equal(config_parse(&c, "f", text, 8 + CONFIG_PATH_MAX - 1, &err), 0);
     assert_int_equal(config_parse(&c, "f", NULL, 0, &err), 0);

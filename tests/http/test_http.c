@@ -392,8 +392,8 @@ static void large_bodies_are_worked_on_elsewhere(void **state)
     struct answer a;
 
     memset(body, ' ', sizeof(body));
-    memcpy(body, "{\"prompt\":\"tokens=2 ", 20);
-    memcpy(body + sizeof(body) - 3, "\"}", 3);
+    body[snprintf(body, sizeof(body), "{\"prompt\":\"tokens=2")] = ' ';
+    snprintf(body + sizeof(body) - 3, 3, "\"}");
     ask_post(&d, &a, "/v1/completions", body);
     assert_int_equal(a.status, 200);
     assert_non_null(strstr(a.body.data, "c0.0 c0.1 "));

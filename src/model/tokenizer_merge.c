@@ -2,7 +2,7 @@
  * merged first, of equal ranks the leftmost, until no pair makes a piece.
  *
  * Units of natural text are words: a scan over arrays of a few entries is the fastest then. A long
- * one (a megabyte of base64) goes through a heap, n log n. */
+ * one (a megabyte of base64) goes through a heap, in windows. */
 #include <stdlib.h>
 
 #include "model/tokenizer_private.h"
@@ -97,7 +97,7 @@ static void merge_short(struct short_unit *u, struct token_list *out)
     }
 }
 
-/* Symbols of a long unit are a list; next of the last one is n. A symbol that was merged into its
+/* Symbols of a long text are a list; next of the last one is n. A symbol that was merged into its
  * left neighbour has no rank any more. */
 struct link {
     uint32_t at, prev, next;
@@ -105,15 +105,15 @@ struct link {
     int32_t id;    /* -1: one character */
 };
 
-/* Keys are rank << 32 | symbol: the smallest is the next merge. A key whose symbol has another rank
- * by now is stale. */
+/* A text with as many characters as `links` holds. Heap keys are rank << 32 | symbol: the smallest
+ * is the next merge. A key whose symbol has another rank by now is stale. */
 struct long_unit {
     const struct vocab *v;
     const char *text;
     size_t len;
     uint32_t n;
     struct link *links;
-    uint64_t *heap;
+    uint64_t *heap; /* a merge takes one key and gives two at most: twice the characters */
     size_t n_heap;
 };
 
@@ -192,8 +192,18 @@ static void merge_link(struct long_unit *u, uint32_t i)
         heap_push(u, key_of(u, u->links[i].prev));
 }
 
-static void merge_long(struct long_unit *u, struct token_list *out)
+static void merge_long(struct long_unit *u, const char *text, size_t len)
 {
+    u->text = text;
+    u->len = len;
+    u->n = 0;
+    for (size_t at = 0; at < len; u->n++) {
+        uint32_t c;
+
+        u->links[u->n] = (struct link){(uint32_t)at, u->n - 1, u->n + 1, no_rank, -1};
+        at += vocab_char(text + at, &c);
+    }
+    u->n_heap = 0;
     for (uint32_t i = 0; i < u->n; i++) {
         if (look_long(u, i))
             u->heap[u->n_heap++] = key_of(u, i);
@@ -207,43 +217,96 @@ static void merge_long(struct long_unit *u, struct token_list *out)
         if (u->links[i].rank == key >> 32)
             merge_link(u, i);
     }
-    for (uint32_t i = 0; i < u->n; i = u->links[i].next) {
+}
+
+/* Appends the symbols that end at `end` of the text or before. Returns where they end; *last: where
+ * the last of them begins. */
+static size_t push_symbols(
+    const struct long_unit *u, size_t end, size_t *last, struct token_list *out)
+{
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < u->n && link_end(u, i) <= end; i = u->links[i].next) {
+        *last = u->links[i].at;
+        at = link_end(u, i);
         if (u->links[i].id >= 0)
             out->ids[out->n++] = u->links[i].id;
         else
-            push_char(u->v, u->text + u->links[i].at, link_end(u, i) - u->links[i].at, out);
+            push_char(u->v, u->text + *last, at - *last, out);
     }
+    return at;
 }
+
+/* True when text[0..len), merged alone, is two symbols that meet at `seam`. */
+static bool seam_holds(struct long_unit *u, const char *text, size_t seam, size_t len)
+{
+    merge_long(u, text, len);
+    return link_end(u, 0) == seam && link_end(u, u->links[0].next) == len;
+}
+
+static bool unit_alloc(struct long_unit *u, const struct vocab *v, size_t n)
+{
+    u->v = v;
+    u->links = malloc(n * sizeof(*u->links));
+    u->heap = malloc(2 * n * sizeof(*u->heap));
+    return u->links && u->heap;
+}
+
+static void unit_free(struct long_unit *u)
+{
+    free(u->links);
+    free(u->heap);
+}
+
+/* A long text is merged in windows that fit into the fastest cache, each from where the symbols
+ * kept of the one before end; of a window its last eighth is not kept. That is the same as merging
+ * the text at once if every two neighbours at a seam, merged alone, stay the same two symbols:
+ * before the first merge across any border of the kept symbols, what happens between the borders is
+ * what happens to the neighbours alone. Returns 1, or 0 when a seam does not hold. */
+static int merge_windows(struct long_unit *u, struct long_unit *seam, const char *text, size_t len,
+    size_t window, struct token_list *out)
+{
+    size_t at = 0, left = 0;
+
+    while (at < len) {
+        size_t n = len - at, keep = n, last = 0, kept;
+
+        if (n > window) {
+            for (n = window; (text[at + n] & 0xc0) == 0x80; n--)
+                ; /* whole characters */
+            keep = n - n / 8;
+        }
+        merge_long(u, text + at, n);
+        if (at > 0 && !seam_holds(seam, text + left, at - left, at + link_end(u, 0) - left))
+            return 0;
+        kept = push_symbols(u, keep, &last, out);
+        left = at + last;
+        at += kept;
+    }
+    return 1;
+}
+
+enum { WINDOW_MIN = 1024 }; /* well above MERGE_MAX: some symbol is always kept */
 
 static int long_unit(
     const struct vocab *v, const char *text, size_t len, struct token_list *out, struct err *err)
 {
-    struct long_unit u = {.v = v, .text = text, .len = len};
-    int r = 0;
+    struct long_unit seam = {.v = v};
+    size_t first = out->n;
+    int r = unit_alloc(&seam, v, (size_t)2 * MERGE_MAX) ? 0 : GD_ENOMEM;
 
-    for (size_t at = 0; at < len; u.n++) {
-        uint32_t c;
+    /* A seam fails only in texts made for it; then the windows double, up to the whole text. */
+    for (size_t window = WINDOW_MIN; r == 0; window *= 2) {
+        struct long_unit u = {.v = v};
 
-        at += vocab_char(text + at, &c);
+        out->n = first;
+        r = unit_alloc(&u, v, window < len ? window : len) ? 0 : GD_ENOMEM;
+        if (r == 0)
+            r = merge_windows(&u, &seam, text, len, window, out);
+        unit_free(&u);
     }
-    /* A merge takes one key and gives two at most, and there are fewer merges than symbols. */
-    u.links = malloc(((size_t)u.n + 1) * sizeof(*u.links));
-    u.heap = malloc(2 * ((size_t)u.n + 1) * sizeof(*u.heap));
-    if (!u.links || !u.heap) {
-        r = err_set(err, GD_ENOMEM, "out of memory for a word of %zu bytes", len);
-        goto out;
-    }
-    for (size_t at = 0, i = 0; at < len; i++) {
-        uint32_t c;
-
-        u.links[i] = (struct link){(uint32_t)at, (uint32_t)i - 1, (uint32_t)i + 1, no_rank, -1};
-        at += vocab_char(text + at, &c);
-    }
-    merge_long(&u, out);
-out:
-    free(u.links);
-    free(u.heap);
-    return r;
+    unit_free(&seam);
+    return r < 0 ? err_set(err, r, "out of memory for a word of %zu bytes", len) : 0;
 }
 
 int merge_unit(

@@ -247,7 +247,8 @@ static void insert(struct vocab *v, uint32_t id, uint32_t rank)
         return;
     for (i = h & mask; v->slots[i].id_len; i = (i + 1) & mask)
         ;
-    v->slots[i] = (struct vocab_slot){(uint32_t)(h >> 32), v->at[id], rank, id << 8 | (uint32_t)n};
+    v->slots[i] =
+        (struct vocab_slot){n <= 8 ? vocab_word(s, n) : h >> 32, rank, id << 8 | (uint32_t)n};
     note_joins(v, s, n);
     if (n == 1)
         v->ascii[(unsigned char)s[0] & 127] = (int32_t)id;

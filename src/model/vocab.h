@@ -36,8 +36,7 @@ struct vocab_piece {
 enum { MERGE_MAX = 255, MATCH_MAX = 256, VOCAB_MAX = 1 << 24, VOCAB_JOIN_BITS = 20 };
 
 struct vocab_slot {
-    uint32_t tag;    /* more bits of the hash */
-    uint32_t at;     /* into text */
+    uint64_t word;   /* the text, when it has 8 bytes or fewer; else 32 bits of its hash */
     uint32_t rank;   /* equal scores have equal ranks */
     uint32_t id_len; /* id << 8 | length; length 0: free */
 };

@@ -14,76 +14,73 @@ static inline uint64_t vocab_load8(const char *s)
     return v;
 }
 
-static inline uint64_t vocab_load4(const char *s)
-{
-    uint32_t v;
-
-    memcpy(&v, s, 4);
-    return v;
-}
-
-/* n <= 3 bytes; different texts of one length give different numbers. */
-static inline uint64_t vocab_load3(const char *s, size_t n)
+/* The n <= 8 bytes at s as a number, as if zeros followed them; little-endian machines only. */
+static inline uint64_t vocab_word(const char *s, size_t n)
 {
     const unsigned char *p = (const unsigned char *)s;
+    uint32_t a, b;
 
-    return n ? p[0] | (uint64_t)p[n / 2] << 8 | (uint64_t)p[n - 1] << 16 : 0;
+    if (n == 8)
+        return vocab_load8(s);
+    if (n >= 4) { /* two loads that overlap agree where they do */
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4);
+        return a | (uint64_t)b << 8 * (n - 4);
+    }
+    return n == 0 ? 0
+                  : p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+}
+
+static inline uint64_t vocab_mix(uint64_t h)
+{
+    h *= 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 32) * 0xd6e8feb86659fd93u;
+    return h ^ h >> 32;
 }
 
 static inline uint64_t vocab_hash(const char *s, size_t n)
 {
-    uint64_t h = n * 0x9e3779b97f4a7c15u, a, b = 0;
+    uint64_t h = n << 56;
 
-    for (; n > 16; s += 8, n -= 8) {
-        h = (h ^ vocab_load8(s)) * 0xd6e8feb86659fd93u;
+    if (n <= 8)
+        return vocab_mix(h ^ vocab_word(s, n));
+    for (; n > 8; s += 8, n -= 8) {
+        h = (h ^ vocab_load8(s)) * 0xa0761d6478bd642fu;
         h ^= h >> 32;
     }
-    if (n >= 8) {
-        a = vocab_load8(s);
-        b = vocab_load8(s + n - 8);
-    } else if (n >= 4) {
-        a = vocab_load4(s) << 32 | vocab_load4(s + n - 4);
-    } else {
-        a = vocab_load3(s, n);
-    }
-    h = (h ^ a) * 0xd6e8feb86659fd93u;
-    h = (h ^ h >> 32 ^ b) * 0xa0761d6478bd642fu;
-    return h ^ h >> 32;
+    return vocab_mix(h ^ vocab_load8(s + n - 8)); /* overlaps what came before it */
 }
 
 static inline bool vocab_same(const char *a, const char *b, size_t n)
 {
-    if (n < 4)
-        return vocab_load3(a, n) == vocab_load3(b, n);
-    if (n < 8)
-        return vocab_load4(a) == vocab_load4(b) && vocab_load4(a + n - 4) == vocab_load4(b + n - 4);
-    for (; n > 8; a += 8, b += 8, n = n > 16 ? n - 8 : 8) {
-        if (vocab_load8(a) != vocab_load8(b))
+    size_t i = 0;
+
+    if (n <= 8)
+        return vocab_word(a, n) == vocab_word(b, n);
+    for (; i + 8 < n; i += 8) {
+        if (vocab_load8(a + i) != vocab_load8(b + i))
             return false;
-        if (n <= 16) { /* the last 8 bytes may overlap what was compared */
-            a += n - 16;
-            b += n - 16;
-        }
     }
-    return vocab_load8(a) == vocab_load8(b);
+    return vocab_load8(a + n - 8) == vocab_load8(b + n - 8);
 }
 
 /* The mergeable piece that is this text, or NULL. */
 static inline const struct vocab_slot *vocab_slot(const struct vocab *v, const char *s, size_t n)
 {
     size_t mask = ((size_t)1 << v->slot_bits) - 1;
-    uint64_t h;
+    uint64_t h, word;
 
     if (n == 0 || n > MERGE_MAX)
         return NULL;
     h = vocab_hash(s, n);
+    word = n <= 8 ? vocab_word(s, n) : h >> 32;
     for (size_t i = h & mask;; i = (i + 1) & mask) {
         const struct vocab_slot *slot = &v->slots[i];
 
         if (slot->id_len == 0)
             return NULL;
-        if (slot->tag == (uint32_t)(h >> 32) && (slot->id_len & 255) == n &&
-            vocab_same(v->text + slot->at, s, n))
+        if (slot->word == word && (slot->id_len & 255) == n &&
+            (n <= 8 || vocab_same(v->text + v->at[slot->id_len >> 8], s, n)))
             return slot;
     }
 }

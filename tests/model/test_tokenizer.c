@@ -239,30 +239,6 @@ static void a_megabyte_without_a_place_to_cut(void **state)
     tokenizer_close(t);
 }
 
-/* A word of any length is merged the same way: the two ways meet at a few dozen characters. */
-static void short_and_long_words_are_merged_alike(void **state)
-{
-    struct tokenizer *t = open_tokenizer(golden_path(demo_file));
-    struct buf word = {0};
-    struct token_list before = {0};
-
-    for (int n = 1; n < 120; n++) {
-        struct token_list ids;
-
-        buf_puts(&word, "an");
-        ids = encode(t, word.data, word.len, false);
-        /* One more "an" at the end changes the last few tokens only. */
-        assert_true(ids.n >= before.n);
-        for (size_t i = 0; before.n > 6 && i < before.n - 6; i++)
-            assert_int_equal(ids.ids[i], before.ids[i]);
-        token_list_free(&before);
-        before = ids;
-    }
-    token_list_free(&before);
-    buf_free(&word);
-    tokenizer_close(t);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,7 +249,6 @@ int main(void)
         cmocka_unit_test(pieces_out_of_range_are_empty),
         cmocka_unit_test(bytes_that_are_not_utf8_become_replacement_characters),
         cmocka_unit_test(a_megabyte_without_a_place_to_cut),
-        cmocka_unit_test(short_and_long_words_are_merged_alike),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,19 @@ static void every_field_reaches_the_job(void **state)
     api_request_free(r);
 }
 
+static void foreign_conventions_are_translated(void **state)
+{
+    struct api_limits l = test_limits();
+    struct api_request *r = accept("{\"prompt\":\"x\",\"top_k\":-1,\"repeat_penalty\":1.5,"
+                                   "\"repetition_penalty\":1.5,\"echo\":true}",
+        &l);
+
+    assert_int_equal(api_request_job(r, 0)->sampling.top_k, 0);
+    assert_int_equal(api_request_job(r, 0)->sampling.repeat_last_n, 64);
+    assert_false(api_request_job(r, 0)->prompt_logprobs); /* echo alone scores nothing */
+    api_request_free(r);
+}
+
 static void all_four_kinds_of_prompt_are_read(void **state)
 {
     struct api_limits l = test_limits();
@@ -314,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bare_prompt_gets_the_defaults),
         cmocka_unit_test(every_field_reaches_the_job),
+        cmocka_unit_test(foreign_conventions_are_translated),
         cmocka_unit_test(all_four_kinds_of_prompt_are_read),
         cmocka_unit_test(null_is_absent),
         cmocka_unit_test(seeds_of_64_bits_are_exact),

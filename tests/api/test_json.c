@@ -267,6 +267,21 @@ static void getters_match_names_exactly(void **state)
     cJSON_Delete(json.root);
 }
 
+static void integers_beyond_a_double_s_53_bits_are_refused(void **state)
+{
+    cJSON number = {.type = cJSON_Number};
+    struct err err = {0};
+    int64_t v = 0;
+
+    number.valuedouble = 9007199254740992.0;
+    assert_int_equal(json_integer(&number, "x", INT64_MIN, INT64_MAX, &v, &err), 1);
+    assert_true(v == INT64_C(1) << 53);
+    number.valuedouble = 9007199254740994.0;
+    assert_int_equal(json_integer(&number, "x", INT64_MIN, INT64_MAX, &v, &err), GD_EINVAL);
+    number.valuedouble = 9223372036854775808.0; /* one more than INT64_MAX */
+    assert_int_equal(json_integer(&number, "x", INT64_MIN, INT64_MAX, &v, &err), GD_EINVAL);
+}
+
 static void the_seed_is_kept_as_written(void **state)
 {
     const char text[] = "{\"x\":{\"seed\":1}, \"seed\" : 18446744073709551615 }";
@@ -289,6 +304,7 @@ int main(void)
         cmocka_unit_test(values_and_bytes_are_limited),
         cmocka_unit_test(many_members_are_compared_in_no_time),
         cmocka_unit_test(getters_match_names_exactly),
+        cmocka_unit_test(integers_beyond_a_double_s_53_bits_are_refused),
         cmocka_unit_test(the_seed_is_kept_as_written),
     };
 

@@ -106,6 +106,8 @@ static void fold_block(const struct piece *p, int start, float *part)
     const struct room *room = &p->room;
     int first_row = at_least(start - p->pos, 0), last_row = p->n_rows;
     int head_dim = spec->head_dim, n_heads = p->task->n_heads;
+    int kv_head = p->task->head / (spec->n_heads / spec->n_kv_heads);
+    int next = start + KV_PAGE < p->pos + p->n_rows ? start + KV_PAGE : start;
     size_t stride = part_stride(head_dim);
 
     while (first_key(spec, p->pos + last_row - 1) >= start + KV_PAGE)
@@ -113,11 +115,12 @@ static void fold_block(const struct piece *p, int start, float *part)
 
     const struct block b = {.head_dim = head_dim,
         .first = at_least(first_key(spec, p->pos + first_row) - start, 0),
-        .last = at_most(p->pos + last_row - start, KV_PAGE)};
+        .last = at_most(p->pos + last_row - start, KV_PAGE),
+        .next = key_plane(kv, next, kv_head)};
     int skipped = first_row * n_heads, n = (last_row - first_row) * n_heads;
     const uint8_t *query =
         (const uint8_t *)room->query + (size_t)skipped * (size_t)head_dim * p->math->query_bytes;
-    const uint8_t *k = key_plane(kv, start, p->task->head / (spec->n_heads / spec->n_kv_heads));
+    const uint8_t *k = key_plane(kv, start, kv_head);
 
     part += (size_t)skipped * stride;
     p->math->scores(room->scores, query, n, k, &b);

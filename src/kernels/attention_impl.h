@@ -38,6 +38,7 @@ static inline struct part_state *state_of(float *part, int head_dim)
 /* The slots of a block some query of the call sees are among [first, last). */
 struct block {
     int head_dim, first, last;
+    const uint8_t *next; /* K plane of the block to come, for memory to bring meanwhile */
 };
 
 struct attention_math {

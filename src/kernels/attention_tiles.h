@@ -14,6 +14,7 @@ enum { TILE_QUERIES = 4 };
 INLINE void scores_tile(enum page page, int n_queries, int n_lines, float *s, const uint8_t *q,
     const uint8_t *k, int head_dim)
 {
+    const size_t plane = KV_PAGE * (size_t)head_dim * PAGE_BYTES(page);
     const size_t group = 16 * (size_t)head_dim * PAGE_BYTES(page);
     const size_t q_row = (size_t)head_dim * FACTOR_BYTES(page);
     vf acc[TILE_QUERIES][TILE_VECTORS];
@@ -29,6 +30,8 @@ INLINE void scores_tile(enum page page, int n_queries, int n_lines, float *s, co
             int slot = j * LANES;
 
             l[j] = load_line(page, k + (size_t)(slot / 16) * group + slot % 16 * sizeof(float));
+            if (slot % 16 == 0)
+                __builtin_prefetch(k + plane + (size_t)(slot / 16) * group, 0, 2);
         }
         for (int i = 0; i < n_queries; i++) {
             for (int j = 0; j < n_lines; j++)
@@ -75,8 +78,11 @@ INLINE void values_tile(enum page page, int n_queries, int n_lines, float *acc, 
     for (; slot < b->last; slot += step) {
         const uint8_t *at = v + (size_t)slot * (size_t)b->head_dim * PAGE_BYTES(page);
 
-        for (int j = 0; j < n_lines; j++, at += LANES * sizeof(float))
+        for (int j = 0; j < n_lines; j++, at += LANES * sizeof(float)) {
+            if (j * LANES % 16 == 0)
+                __builtin_prefetch(b->next + (at - v), 0, 2);
             l[j] = slot + step <= b->last ? load_line(page, at) : load_half_line(page, at);
+        }
         for (int i = 0; i < n_queries; i++) {
             for (int j = 0; j < n_lines; j++)
                 a[i][j] = fold(page, a[i][j], l[j],
@@ -94,14 +100,21 @@ INLINE void values_rows(enum page page, int n_queries, float *acc, const float *
     const float *rescale, const uint8_t *v, const struct block *b)
 {
     const int wide = TILE_VECTORS * LANES;
+    struct block from_d = *b;
     int d = 0;
 
-    for (; d + wide <= b->head_dim; d += wide)
-        values_tile(page, n_queries, TILE_VECTORS, acc + d, p, rescale,
-            v + (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page), b);
-    for (; d < b->head_dim; d += LANES)
-        values_tile(page, n_queries, 1, acc + d, p, rescale,
-            v + (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page), b);
+    for (; d + wide <= b->head_dim; d += wide) {
+        size_t at = (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page);
+
+        from_d.next = b->next + at;
+        values_tile(page, n_queries, TILE_VECTORS, acc + d, p, rescale, v + at, &from_d);
+    }
+    for (; d < b->head_dim; d += LANES) {
+        size_t at = (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page);
+
+        from_d.next = b->next + at;
+        values_tile(page, n_queries, 1, acc + d, p, rescale, v + at, &from_d);
+    }
 }
 
 #endif

@@ -16,8 +16,8 @@ char *xstrdup(const char *s);
 void *mem_aligned(size_t bytes);
 void mem_aligned_free(void *p, size_t bytes);
 
-/* Lets the kernel drop the pages of a read-only file mapping that lie wholly in [p, p + bytes): they no longer count as
- * resident and come back from the file when touched. */
+/* Lets the kernel drop the pages of a read-only file mapping that lie wholly in [p, p + bytes):
+ * they no longer count as resident and come back from the file when touched. */
 void mem_forget(const void *p, size_t bytes);
 
 /* Overflow-checked size arithmetic: false, and *out untouched, on overflow. */

@@ -110,7 +110,7 @@ static void engine_news(void *ud)
 
 /* ---- starting ---- */
 
-static void mhd_log(void *ud, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void mhd_log(void *ud, const char *fmt, va_list ap)
 {
     char line[256];
 

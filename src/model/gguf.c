@@ -16,6 +16,9 @@
  * sense. */
 enum { MAX_TENSOR_NAME = 63, MAX_DIMS = 4, DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 65536 };
 
+/* Far above any vocabulary: even a file that is truly large must not make us read for minutes. */
+enum { MAX_ARRAY = 1 << 24 };
+
 static const struct {
     const char *name;
     uint8_t bytes;
@@ -161,6 +164,10 @@ static int read_array(struct gguf_part *p, struct value *v, const char *key, str
         return err_set_at(err, GD_EFORMAT, key,
             "The key %s is an array of values of type %u, which GGUF does not know.", key,
             v->elem_type);
+    if (v->n > MAX_ARRAY)
+        return err_set_at(err, GD_EFORMAT, key,
+            "The key %s announces an array of %llu elements; at most %d are allowed.", key,
+            (unsigned long long)v->n, MAX_ARRAY);
     v->data = p->map.data + p->at;
     if (v->elem_type == GGUF_STRING)
         return read_strings(p, v, key, err);

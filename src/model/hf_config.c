@@ -60,9 +60,10 @@ static int unsupported(struct config *c, const char *key, const char *what)
     return err_set_at(c->err, GD_ENOTSUP, key, "config.json: %s %s.", key, what);
 }
 
-/* ---- keys of the source */
+/* ---- keys of the source; origin: what config.json calls them */
 
-static void *new_value(struct config *c, const char *suffix, enum gguf_type type, size_t bytes)
+static void *new_value(
+    struct config *c, const char *suffix, const char *origin, enum gguf_type type, size_t bytes)
 {
     char key[96];
     struct value *v;
@@ -75,6 +76,7 @@ static void *new_value(struct config *c, const char *suffix, enum gguf_type type
     v->type = type;
     v->n = 1;
     v->data = data;
+    v->origin = origin;
     return data;
 }
 
@@ -83,9 +85,9 @@ static int no_memory(struct config *c)
     return err_set(c->err, GD_ENOMEM, "There is no memory for config.json.");
 }
 
-static int put_u32(struct config *c, const char *suffix, uint32_t n)
+static int put_u32(struct config *c, const char *suffix, const char *origin, uint32_t n)
 {
-    uint32_t *p = new_value(c, suffix, GGUF_U32, sizeof(*p));
+    uint32_t *p = new_value(c, suffix, origin, GGUF_U32, sizeof(*p));
 
     if (!p)
         return no_memory(c);
@@ -93,9 +95,9 @@ static int put_u32(struct config *c, const char *suffix, uint32_t n)
     return 0;
 }
 
-static int put_f32(struct config *c, const char *suffix, double f)
+static int put_f32(struct config *c, const char *suffix, const char *origin, double f)
 {
-    float *p = new_value(c, suffix, GGUF_F32, sizeof(*p));
+    float *p = new_value(c, suffix, origin, GGUF_F32, sizeof(*p));
 
     if (!p)
         return no_memory(c);
@@ -151,7 +153,8 @@ static int copy_count(struct config *c, const char *key, double fallback, const 
 
     if (r < 0)
         return r;
-    return is_count(d) ? put_u32(c, suffix, (uint32_t)d) : wrong(c, key, "must be a whole number");
+    return is_count(d) ? put_u32(c, suffix, key, (uint32_t)d)
+                       : wrong(c, key, "must be a whole number");
 }
 
 static bool is_true(const cJSON *from, const char *key)
@@ -257,7 +260,7 @@ static int read_sizes(struct config *c)
     c->out->n_layers = (int)layers;
     r = number(c, c->text, "rms_norm_eps", 1e-6, &eps);
     if (r == 0)
-        r = put_f32(c, "attention.layer_norm_rms_epsilon", eps);
+        r = put_f32(c, "attention.layer_norm_rms_epsilon", "rms_norm_eps", eps);
     if (r == 0)
         r = copy_count(c, "num_hidden_layers", f->layers, "block_count");
     if (r == 0)
@@ -348,14 +351,15 @@ static int read_window(struct config *c)
         return 0;
     if (!is_count(window) || (any && window < 1))
         return wrong(c, "sliding_window", "must be a whole number above 0");
-    pattern = new_value(c, "attention.sliding_window_pattern", GGUF_ARRAY, (size_t)n);
+    pattern =
+        new_value(c, "attention.sliding_window_pattern", "layer_types", GGUF_ARRAY, (size_t)n);
     if (!pattern)
         return no_memory(c);
     memcpy(pattern, sliding, (size_t)n);
     v = &c->s->values.at[c->s->values.names.n - 1];
     v->elem_type = GGUF_BOOL;
     v->n = (uint64_t)n;
-    return put_u32(c, "attention.sliding_window", (uint32_t)window);
+    return put_u32(c, "attention.sliding_window", "sliding_window", (uint32_t)window);
 }
 
 static int read_attention(struct config *c)
@@ -372,11 +376,11 @@ static int read_attention(struct config *c)
     if (r == 0)
         r = feature(c, "final_logit_softcapping", f->final_softcap, &final_softcap);
     if (r == 0)
-        r = put_f32(c, "attention.scale", 1 / sqrt(query));
+        r = put_f32(c, "attention.scale", "query_pre_attn_scalar", 1 / sqrt(query));
     if (r == 0)
-        r = put_f32(c, "attn_logit_softcapping", attention_softcap);
+        r = put_f32(c, "attn_logit_softcapping", "attn_logit_softcapping", attention_softcap);
     if (r == 0)
-        r = put_f32(c, "final_logit_softcapping", final_softcap);
+        r = put_f32(c, "final_logit_softcapping", "final_logit_softcapping", final_softcap);
     return r;
 }
 
@@ -446,11 +450,11 @@ static int read_rope(struct config *c)
         return r;
     if (local_factor != 1)
         return unsupported(c, key, "scales the sliding layers, which no Gemma does");
-    r = put_f32(c, "rope.freq_base", theta);
+    r = put_f32(c, "rope.freq_base", "rope_theta", theta);
     if (r == 0 && c->family->arch == GEMMA_3)
-        r = put_f32(c, "rope.freq_base_swa", local);
+        r = put_f32(c, "rope.freq_base_swa", "rope_local_base_freq", local);
     if (r == 0 && factor != 1)
-        return put_f32(c, "rope.scaling.factor", factor);
+        return put_f32(c, "rope.scaling.factor", key, factor);
     if (r == 0) {
         char name[96];
 

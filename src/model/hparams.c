@@ -3,6 +3,7 @@
 #include "model/hparams.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,6 +69,19 @@ static const char *set_key(struct reader *rd, const char *suffix)
     return rd->key;
 }
 
+/* "The key K " and the rest of the sentence, where K is what the model's own files call it. */
+static int __attribute__((format(printf, 2, 3))) refuse(struct reader *rd, const char *fmt, ...)
+{
+    const char *key = source_key_origin(rd->src, rd->key);
+    char rest[160];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(rest, sizeof(rest), fmt, ap);
+    va_end(ap);
+    return err_set_at(rd->err, GD_EFORMAT, key, "The key %s %s", key, rest);
+}
+
 static int missing(struct reader *rd)
 {
     return err_set_at(rd->err, GD_EFORMAT, rd->key, "The model file lacks the key %s.", rd->key);
@@ -75,8 +89,7 @@ static int missing(struct reader *rd)
 
 static int out_of_range(struct reader *rd, int64_t value, int min, int max)
 {
-    return err_set_at(rd->err, GD_EFORMAT, rd->key,
-        "The key %s is %lld, but must lie between %d and %d.", rd->key, (long long)value, min, max);
+    return refuse(rd, "is %lld, but must lie between %d and %d.", (long long)value, min, max);
 }
 
 /* 1 and *out set, 0 when the key is absent, or an error. */
@@ -109,9 +122,7 @@ static int read_float(struct reader *rd, const char *suffix, float min, float *o
     if (r <= 0)
         return r;
     if (!isfinite(f) || f < min)
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s is %g, but must be a number of at least %g.", rd->key, (double)f,
-            (double)min);
+        return refuse(rd, "is %g, but must be a number of at least %g.", (double)f, (double)min);
     *out = f;
     return 1;
 }
@@ -147,8 +158,7 @@ static int read_layers(struct reader *rd, const char *suffix, int min, int max, 
             (unsigned long long)a.n, n);
     for (int i = 0; i < n; i++) {
         if (!source_array_int(&a, (uint64_t)i, &v))
-            return err_set_at(rd->err, GD_EFORMAT, rd->key,
-                "The key %s must be an integer or an array of integers.", rd->key);
+            return refuse(rd, "must be an integer or an array of integers.");
         if (v < min || v > max)
             return out_of_range(rd, v, min, max);
         out[i] = (int)v;
@@ -231,8 +241,7 @@ static int read_sizes(struct reader *rd)
     if (r == 0)
         return missing(rd);
     if (r > 0 && (hp->norm_eps <= 0 || hp->norm_eps >= 1))
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s is %g, but must lie between 0 and 1.", rd->key, (double)hp->norm_eps);
+        return refuse(rd, "is %g, but must lie between 0 and 1.", (double)hp->norm_eps);
     return r < 0 ? r : 0;
 }
 
@@ -256,9 +265,8 @@ static int read_heads(struct reader *rd)
         memcpy(kv_heads, heads, sizeof(kv_heads));
     for (int i = 0; i < n; i++) {
         if (heads[i] % kv_heads[i] != 0)
-            return err_set_at(rd->err, GD_EFORMAT, rd->key,
-                "The key %s is %d in layer %d, which does not divide the %d attention heads.",
-                rd->key, kv_heads[i], i, heads[i]);
+            return refuse(rd, "is %d in layer %d, which does not divide the %d attention heads.",
+                kv_heads[i], i, heads[i]);
         hp->layers[i].n_heads = heads[i];
         hp->layers[i].n_kv_heads = kv_heads[i];
         hp->layers[i].ffn = ffn[i];
@@ -282,13 +290,11 @@ static int read_head_dim(struct reader *rd)
         dim = hp->width / hp->layers[0].n_heads;
     }
     if (dim % 2 != 0 || dim > MAX_HEAD_DIM)
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s makes heads of %d values, but they must be an even number up to %d.",
-            rd->key, dim, MAX_HEAD_DIM);
+        return refuse(rd, "makes heads of %d values, but they must be an even number up to %d.",
+            dim, MAX_HEAD_DIM);
     if (value != 0 && value != dim) {
         set_key(rd, "attention.value_length");
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s is %d, but must equal the key length, %d.", rd->key, value, dim);
+        return refuse(rd, "is %d, but must equal the key length, %d.", value, dim);
     }
     for (int i = 0; i < hp->n_layers; i++)
         hp->layers[i].head_dim = dim;
@@ -401,9 +407,7 @@ static int read_rope(struct reader *rd)
     if (r < 0)
         return r;
     if (n_dims != head_dim)
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s is %d, but Gemma rotates whole heads, %d values.", rd->key, n_dims,
-            head_dim);
+        return refuse(rd, "is %d, but Gemma rotates whole heads, %d values.", n_dims, head_dim);
     global.freq_scale = 1 / factor;
     global.n_dims = local.n_dims = head_dim;
     hp->rope[0] = global;

@@ -87,6 +87,13 @@ const char *source_key_at(const struct source *s, size_t i)
     return i < s->values.names.n ? s->values.names.at[i] : NULL;
 }
 
+const char *source_key_origin(const struct source *s, const char *key)
+{
+    const struct value *v = values_find(&s->values, key);
+
+    return v && v->origin ? v->origin : key;
+}
+
 /* A number of any integer type; false for another type, or for a u64 that int64_t cannot hold. */
 static bool as_int(uint32_t type, const uint8_t *p, int64_t *out)
 {

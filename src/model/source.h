@@ -60,6 +60,9 @@ bool source_array_int(const struct source_array *a, uint64_t i, int64_t *out);
 bool source_array_f32(const struct source_array *a, uint64_t i, float *out);
 bool source_array_str(const struct source_array *a, uint64_t i, const char **out, size_t *len);
 
+/* How the model's own files spell a key: config.json's name in a folder, else the key itself. */
+const char *source_key_origin(const struct source *s, const char *key);
+
 /* The i-th metadata key, NULL past the end (for people: gemmad graph, tests). */
 const char *source_key_at(const struct source *s, size_t i);
 

@@ -40,6 +40,7 @@ struct value {
     uint32_t type, elem_type; /* enum gguf_type; elem_type of an array's elements */
     uint64_t n;               /* elements of an array, bytes of a string, else 1 */
     const uint8_t *data;      /* unaligned: the number, the bytes, the first element */
+    const char *origin;       /* how config.json spells the key (a constant), NULL for GGUF */
     /* Arrays of strings, owned: element i lies between its own 8-byte length and the next one's,
      * strings[i] + 8 .. strings[i + 1]. */
     const uint8_t **strings;

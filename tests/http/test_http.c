@@ -221,7 +221,7 @@ static void expect_100_is_served(void **state)
     hang_up(fd);
 }
 
-static int status_of(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static int status_of(const char *fmt, ...)
 {
     struct answer a;
     va_list ap;

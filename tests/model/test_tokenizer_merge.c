@@ -100,7 +100,7 @@ static void random_words(void **state)
 
         add(v, "?", 1, 0);
         for (int i = 0; i < 3; i++)
-            add(v, "abc" + i, 1, 0);
+            add(v, &"abc"[i], 1, 0);
         for (size_t len = 2, n = 9; len <= 5; len++, n *= 3) {
             for (size_t i = 0; i < n; i++) {
                 char text[5];

@@ -17,8 +17,9 @@ struct tokenizer;
 /* Copies what it needs: the source may be closed afterwards. Keys tokenizer.ggml.*; absent ones
  * have Gemma's values (bos 2, eos 1, unk 3, pad 0, add_bos true). A wrong key is named in
  * err->param. Rules for odd vocabularies: of two pieces with one text the first is made by encoding
- * (a control token before any other); empty pieces, and mergeable ones longer than 255 bytes, only
- * decode; a character whose bytes lack tokens becomes the unknown token. */
+ * (a control token before any other); empty pieces, pieces that are not UTF-8 and mergeable ones
+ * longer than 255 bytes only decode; a character whose bytes lack tokens becomes the unknown token.
+ */
 int tokenizer_open(struct tokenizer **out, const struct source *src, struct err *err);
 void tokenizer_close(struct tokenizer *t);
 

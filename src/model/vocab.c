@@ -124,6 +124,8 @@ static int add_match(
     char run[3 * MATCH_MAX];
     size_t n_blanks = 0;
 
+    if (!utf8_valid(p->text, p->len))
+        return 0; /* it would be found inside a character */
     while (n_blanks < n && shown[n_blanks] == ' ')
         n_blanks++;
     if (n > MATCH_MAX)

@@ -70,7 +70,7 @@ static const char *set_key(struct reader *rd, const char *suffix)
 }
 
 /* "The key K " and the rest of the sentence, where K is what the model's own files call it. */
-static int __attribute__((format(printf, 2, 3))) refuse(struct reader *rd, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) complain(struct reader *rd, const char *fmt, ...)
 {
     const char *key = source_key_origin(rd->src, rd->key);
     char rest[160];
@@ -79,8 +79,11 @@ static int __attribute__((format(printf, 2, 3))) refuse(struct reader *rd, const
     va_start(ap, fmt);
     vsnprintf(rest, sizeof(rest), fmt, ap);
     va_end(ap);
-    return err_set_at(rd->err, GD_EFORMAT, key, "The key %s %s", key, rest);
+    err_fill_at(rd->err, GD_EFORMAT, key, "The key %s %s", key, rest);
 }
+
+/* A macro so that the compiler sees the negative constant being returned. */
+#define refuse(rd, ...) (complain((rd), __VA_ARGS__), GD_EFORMAT)
 
 static int missing(struct reader *rd)
 {

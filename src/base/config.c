@@ -56,7 +56,7 @@ static const struct row rows[] = {
         "matrix product for answers: auto takes the faster one for the weights' type"},
     {"prefill_chunk", INT, FIELD(prefill_chunk), 1, 65536, "0", "auto",
         "prompt tokens per step while others decode; auto adapts to itl_target_ms"},
-    {"itl_target_ms", INT, FIELD(itl_target_ms), 1, 60000, NULL, "100",
+    {"itl_target_ms", INT, FIELD(itl_target_ms), 1, 60000, NULL, "50",
         "time between two tokens to keep while prompts come in, in ms; less = slower first tokens"},
     {"host", TEXT, FIELD(host), 0, 0, NULL, "127.0.0.1",
         "address to listen on (IPv4, IPv6 or localhost); others than loopback need api_key_file"},

@@ -15,8 +15,9 @@
 
 /* Bodies up to this size are parsed and tokenised on the loop thread: a few milliseconds. */
 enum { INLINE_BYTES = 32 << 10 };
-/* Bodies of all requests together; one more that does not fit is told to come back. */
-enum { BODIES_BYTES = 256 << 20 };
+/* Bodies of all requests together (or one of max_body_kib, if that is more); what does not fit is
+ * told to come back. */
+enum { BODIES_BYTES = 32 << 20 };
 
 /* ---- replies ---- */
 
@@ -228,9 +229,10 @@ static enum MHD_Result begin(struct request *q, const char *method, const char *
     q->state = REQUEST_BODY;
     q->state_ms = now_ms();
     /* A refusal goes out before the body where it is not wanted: MHD closes the connection then. */
-    if (q->reply.status && (q->reply.close || h.expects_continue || h.content_length > max))
-        return answer(q);
-    return MHD_YES;
+    if (!q->reply.status || !(q->reply.close || h.expects_continue || h.content_length > max))
+        return MHD_YES;
+    q->reply.close = true;
+    return answer(q);
 }
 
 /* ---- the body ---- */
@@ -246,7 +248,8 @@ static enum MHD_Result receive(struct request *q, const char *data, size_t n)
         reply_status(q, 413, "the body is larger than max_body_kib allows");
         q->reply.close = true;
     }
-    if (!q->reply.status && q->srv->body_bytes + n > BODIES_BYTES) {
+    if (!q->reply.status && q->srv->body_bytes + n > BODIES_BYTES &&
+        q->srv->body_bytes > q->body.len) {
         struct err err;
 
         err_fill(&err, GD_EBUSY, "too many request bodies are being received");

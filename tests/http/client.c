@@ -30,20 +30,43 @@ void sleep_ms(int ms)
 
 /* ---- the daemon ---- */
 
-static void run_binary(const char *const *args, bool with_port)
+static void fake_command(const char **argv, const char *const *args, bool with_port)
 {
-    const char *binary = getenv("GEMMAD_TEST_BINARY");
-    const char *argv[ARGS_MAX] = {GEMMAD_FAKE, "--model=/nowhere/fake.gguf", "--port=0"};
-    int n = with_port ? 3 : 2;
+    int n = 0;
 
+    argv[n++] = GEMMAD_FAKE;
+    argv[n++] = "--model=/nowhere/fake.gguf";
+    if (with_port)
+        argv[n++] = "--port=0";
     for (int i = 0; args && args[i] && n < ARGS_MAX - 1; i++)
         argv[n++] = args[i];
+    argv[n] = NULL;
+}
+
+static void run(const char *const *argv, int pass_fd)
+{
+    char pid[16];
+
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves no daemon behind */
-    execv(binary ? binary : GEMMAD_FAKE, (char *const *)argv);
+    if (pass_fd >= 0) {
+        dup2(pass_fd, 3);
+        snprintf(pid, sizeof(pid), "%d", (int)getpid());
+        setenv("LISTEN_PID", pid, 1);
+        setenv("LISTEN_FDS", "1", 1);
+    }
+    execv(argv[0], (char *const *)argv);
     _exit(127);
 }
 
 void daemon_start(struct daemon *d, const char *const *args)
+{
+    const char *argv[ARGS_MAX];
+
+    fake_command(argv, args, true);
+    daemon_start_command(d, argv, -1);
+}
+
+void daemon_start_command(struct daemon *d, const char *const *argv, int pass_fd)
 {
     int out[2], log;
     char line[256] = "";
@@ -60,7 +83,7 @@ void daemon_start(struct daemon *d, const char *const *args)
         dup2(out[1], STDOUT_FILENO);
         dup2(log, STDERR_FILENO);
         close(out[0]);
-        run_binary(args, true);
+        run(argv, pass_fd);
     }
     close(out[1]);
     close(log);
@@ -141,6 +164,7 @@ int daemon_stop(struct daemon *d, int signum)
 
 int daemon_fails(const char *const *args, char *out, size_t cap)
 {
+    const char *argv[ARGS_MAX];
     int err[2], status;
     size_t n = 0;
     ssize_t got;
@@ -154,7 +178,8 @@ int daemon_fails(const char *const *args, char *out, size_t cap)
         dup2(null, STDOUT_FILENO);
         dup2(err[1], STDERR_FILENO);
         close(err[0]);
-        run_binary(args, false);
+        fake_command(argv, args, false);
+        run(argv, -1);
     }
     close(err[1]);
     while (n < cap - 1 && (got = read(err[0], out + n, cap - 1 - n)) > 0)

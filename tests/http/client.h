@@ -23,9 +23,12 @@ struct daemon {
     char url[128]; /* as printed */
 };
 
-/* Starts gemmad-fake (or $GEMMAD_TEST_BINARY) on a free port; args ends in NULL. Fails the test
- * when no address is printed. */
+/* Starts gemmad-fake on a free port; args ends in NULL. Fails the test when no address is printed.
+ */
 void daemon_start(struct daemon *d, const char *const *args);
+/* The same for the words of another command, the program first, as they are. pass_fd: a listening
+ * socket to hand over as systemd does; -1 = none. */
+void daemon_start_command(struct daemon *d, const char *const *argv, int pass_fd);
 void daemon_wait_ready(struct daemon *d);
 /* Sends the signal (0 = none) and returns the exit status, or -signal. */
 int daemon_stop(struct daemon *d, int signum);

@@ -293,6 +293,46 @@ static void a_full_queue_is_a_503_with_retry_after(void **state)
     nothing_is_left();
 }
 
+/* Time in the engine is no idle time of the connection, and costs no CPU here. */
+static void waiting_long_is_neither_a_timeout_nor_work(void **state)
+{
+    struct answer a[2];
+    int fd[2];
+    double cpu;
+
+    for (int i = 0; i < 2; i++) {
+        fd[i] = dial(&d);
+        post(fd[i], "/v1/chat/completions",
+            i ? CHAT_STREAM("prefill=4500 tokens=1") : CHAT("prefill=4500 tokens=1"));
+    }
+    wait_metric(&d, RUNNING, 2);
+    cpu = metric(&d, "process_cpu_seconds_total");
+    sleep_ms(1000);
+    assert_true(metric(&d, "process_cpu_seconds_total") - cpu < 0.1);
+    for (int i = 0; i < 2; i++) {
+        hear(fd[i], &a[i]);
+        assert_int_equal(a[i].status, 200);
+        assert_true(a[i].complete);
+        answer_free(&a[i]);
+        hang_up(fd[i]);
+    }
+}
+
+static void a_blocked_stream_costs_no_cpu(void **state)
+{
+    int fd = dial(&d), small = 4096;
+    double cpu;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    post(fd, "/v1/chat/completions", CHAT_STREAM("tokens=1000000 step=100 burst=1000 big=20000"));
+    sleep_ms(1000);
+    cpu = metric(&d, "process_cpu_seconds_total");
+    sleep_ms(500);
+    assert_true(metric(&d, "process_cpu_seconds_total") - cpu < 0.1);
+    hang_up(fd);
+    nothing_is_left();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +348,8 @@ int main(void)
         cmocka_unit_test(a_stalled_body_gets_a_408),
         cmocka_unit_test(five_hundred_idle_connections_are_nothing),
         cmocka_unit_test(a_full_queue_is_a_503_with_retry_after),
+        cmocka_unit_test(waiting_long_is_neither_a_timeout_nor_work),
+        cmocka_unit_test(a_blocked_stream_costs_no_cpu),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -420,6 +420,42 @@ static void metrics_are_counted(void **state)
     assert_true(metric(&d, "gemmad_time_to_first_token_seconds_count") >= 0);
 }
 
+/* What Prometheus asks of the text: HELP and TYPE once before a family's samples, families in one
+ * piece, buckets that do not fall, a line feed at the end. */
+static void metrics_are_well_formed(void **state)
+{
+    struct answer a;
+    char family[128] = "", seen[8192] = "", name[128], type[32] = "";
+    double last_bucket = 0, v;
+
+    ask(&d, &a, "GET", "/metrics");
+    assert_string_equal(
+        answer_header(&a, "Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_int_equal(a.body.data[a.body.len - 1], '\n');
+    for (char *line = strtok(a.body.data, "\n"); line; line = strtok(NULL, "\n")) {
+        if (sscanf(line, "# HELP %127s", family) == 1) {
+            snprintf(name, sizeof(name), "|%.120s|", family);
+            assert_null(strstr(seen, name));
+            snprintf(seen + strlen(seen), sizeof(seen) - strlen(seen), "%s", name);
+            last_bucket = 0;
+        } else if (sscanf(line, "# TYPE %127s %31s", name, type) == 2) {
+            assert_string_equal(name, family);
+            assert_true(strcmp(type, "counter") != 0 || strstr(name, "_total"));
+        } else {
+            assert_memory_equal(line, family, strlen(family));
+            assert_int_equal(sscanf(strrchr(line, ' '), "%lf", &v), 1);
+            if (strstr(line, "_bucket{")) {
+                assert_true(v >= last_bucket);
+                last_bucket = v;
+            } else if (strstr(line, "_count ") && strcmp(type, "histogram") == 0) {
+                assert_true(v == last_bucket);
+            }
+        }
+    }
+    assert_non_null(strstr(seen, "|gemmad_inter_token_latency_seconds|"));
+    answer_free(&a);
+}
+
 static void prompts_are_not_in_the_log(void **state)
 {
     struct answer a;
@@ -452,6 +488,7 @@ int main(void)
         cmocka_unit_test(api_errors_keep_their_status),
         cmocka_unit_test(large_bodies_are_worked_on_elsewhere),
         cmocka_unit_test(metrics_are_counted),
+        cmocka_unit_test(metrics_are_well_formed),
         cmocka_unit_test(prompts_are_not_in_the_log),
     };
 

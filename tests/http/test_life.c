@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -419,6 +420,69 @@ static void notify_to(const char *name)
     close(fd);
 }
 
+static void a_passed_socket_is_used(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const char *argv[] = {GEMMAD_FAKE, "--model=/nowhere/fake.gguf", "--port=1", NULL};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t n = sizeof(a);
+    struct daemon d;
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    getsockname(fd, (struct sockaddr *)&a, &n);
+    daemon_start_command(&d, argv, fd);
+    close(fd);
+    assert_int_equal(d.port, ntohs(a.sin_port));
+    daemon_wait_ready(&d);
+    assert_int_equal(daemon_stop(&d, SIGTERM), 0);
+}
+
+/* At its limit the daemon goes on answering probes, and takes new clients when old ones leave. */
+static void the_connection_limit_is_no_dead_end(void **state)
+{
+    static const char *const args[] = {"--max_connections=4", NULL};
+    struct daemon d;
+    struct answer a;
+    int idle[36], waits[3], more;
+
+    daemon_start(&d, args);
+    daemon_wait_ready(&d);
+    for (int i = 0; i < 4; i++)
+        idle[i] = dial(&d);
+    ask(&d, &a, "GET", "/health");
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    ask_post(&d, &a, "/v1/chat/completions", CHAT("x"));
+    assert_int_equal(a.status, 503);
+    assert_string_equal(answer_header(&a, "Connection"), "close");
+    answer_free(&a);
+    for (int i = 4; i < 36; i++) /* the reserve too */
+        idle[i] = dial(&d);
+    for (int i = 0; i < 3; i++) { /* beyond everything: these wait in the kernel */
+        waits[i] = dial(&d);
+        say(waits[i], "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    }
+    sleep_ms(100);
+    for (int i = 0; i < 3; i++) {
+        hang_up(idle[i]);
+        hear(waits[i], &a);
+        assert_int_equal(a.status, 200);
+        answer_free(&a);
+        hang_up(waits[i]);
+    }
+    for (int i = 3; i < 36; i++)
+        hang_up(idle[i]);
+    wait_metric(&d, "gemmad_http_connections", 1);
+    more = dial(&d);
+    post(more, "/v1/chat/completions", CHAT("tokens=1"));
+    hear(more, &a);
+    assert_int_equal(a.status, 200);
+    answer_free(&a);
+    hang_up(more);
+    assert_int_equal(daemon_stop(&d, SIGTERM), 0);
+}
+
 static void the_service_manager_is_told(void **state)
 {
     char path[128];
@@ -458,6 +522,8 @@ int main(void)
         cmocka_unit_test(what_runs_longer_is_ended_properly),
         cmocka_unit_test(a_second_signal_hurries),
         cmocka_unit_test(sockets_of_every_kind_do_not_hold_up_the_end),
+        cmocka_unit_test(a_passed_socket_is_used),
+        cmocka_unit_test(the_connection_limit_is_no_dead_end),
         cmocka_unit_test(the_service_manager_is_told),
         cmocka_unit_test(an_idle_daemon_uses_no_cpu),
     };

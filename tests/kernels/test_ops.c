@@ -261,6 +261,56 @@ static void sum_exp_equals_the_formula(void **state)
     }
 }
 
+/* exp itself, seen through a sum of one term. */
+static void exp_is_good_to_22_bits(void **state)
+{
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (float x = -87.2f; x < 0; x += 0.0037f) {
+            double want = exp((double)x);
+
+            if (!(fabs(k.sum_exp(&x, 0, 1) - want) <= 0x1p-22 * want))
+                fail_msg("isa=%d exp(%.9g): %.9g, want %.9g", isa, (double)x,
+                    (double)k.sum_exp(&x, 0, 1), want);
+        }
+        assert_true(k.sum_exp(&(float){0}, 0, 1) == 1.0f);
+        assert_true(k.sum_exp(&(float){-200}, 0, 1) == 0);
+        assert_true(k.sum_exp(&(float){-INFINITY}, 3, 1) == 0);
+        assert_true(isnan(k.sum_exp(&(float){NAN}, 3, 1)));
+    }
+}
+
+/* Threads cut a row where they like: the bits stay the same. */
+static void a_row_may_be_cut_anywhere(void **state)
+{
+    enum { N = 257 };
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        fill(a, N, 6);
+        fill(b, N, 2);
+        for (int cut = 0; cut <= N; cut++) {
+            k.geglu(c, a, b, N);
+            k.geglu(d, a, b, cut);
+            k.geglu(d + cut, a + cut, b + cut, N - cut);
+            assert_memory_equal(c, d, N * sizeof(float));
+            memcpy(c, a, sizeof(c));
+            memcpy(d, a, sizeof(d));
+            k.softcap(c, 5, N);
+            k.softcap(d, 5, cut);
+            k.softcap(d + cut, 5, N - cut);
+            assert_memory_equal(c, d, N * sizeof(float));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +321,8 @@ int main(void)
         cmocka_unit_test(rope_equals_the_formula),
         cmocka_unit_test(argmax_takes_the_first_largest),
         cmocka_unit_test(sum_exp_equals_the_formula),
+        cmocka_unit_test(exp_is_good_to_22_bits),
+        cmocka_unit_test(a_row_may_be_cut_anywhere),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

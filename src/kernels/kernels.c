@@ -84,7 +84,7 @@ enum isa kernels_best(void)
     return ISA_C;
 }
 
-void kernels_init(struct kernels *k, enum isa max)
+static void fill(struct kernels *k, enum isa max, bool bf16)
 {
     *k = (struct kernels){.isa = ISA_C};
     ops_init_c(k);
@@ -100,7 +100,7 @@ void kernels_init(struct kernels *k, enum isa max)
 #ifdef HAVE_AVX512
     if (max == ISA_AVX512 && cpu_has_avx512()) {
         k->isa = ISA_AVX512;
-        k->bf16 = cpu_has_bf16();
+        k->bf16 = bf16 && cpu_has_bf16();
         ops_init_avx512(k);
         attention_init_avx512(k);
 #ifdef HAVE_AVX512BF16
@@ -116,6 +116,16 @@ void kernels_init(struct kernels *k, enum isa max)
         attention_init_neon(k);
     }
 #endif
+}
+
+void kernels_init(struct kernels *k, enum isa max)
+{
+    fill(k, max, true);
+}
+
+void kernels_init_without_bf16(struct kernels *k, enum isa max)
+{
+    fill(k, max, false);
 }
 
 const char *isa_name(enum isa isa)

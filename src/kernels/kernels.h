@@ -51,6 +51,8 @@ struct kernels {
 
 /* Levels above `max` are left out, and levels this CPU or build lacks. */
 void kernels_init(struct kernels *k, enum isa max);
+/* As on a CPU without bf16 dot products (tests). */
+void kernels_init_without_bf16(struct kernels *k, enum isa max);
 enum isa kernels_best(void);
 bool kernels_has(enum isa isa);
 const char *isa_name(enum isa isa);

@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "kernels/kernels.h"
+#include "levels.h"
 
 enum { NO_PAGE = 0x7fffffff };
 

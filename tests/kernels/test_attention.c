@@ -91,13 +91,12 @@ static const int pasts[] = {0, 1, 15, 16, 30, 63, 64, 65, 127, 200, 511, 512, 51
 enum { N_PASTS = sizeof(pasts) / sizeof(pasts[0]) };
 
 /* A decode step at each past, then the same positions as the last rows of a chunk. */
-static void check_level(const struct attention_spec *spec, enum kv_type type, enum isa isa)
+static void check_level(
+    const struct attention_spec *spec, enum kv_type type, const struct kernels *k)
 {
     int n_pos = pasts[N_PASTS - 1] + 1;
-    struct kernels k;
     struct fixture f;
 
-    kernels_init(&k, isa);
     fixture_open(&f, spec, type, n_pos);
 
     if (type == KV_BF16) { /* what pages keep exactly */
@@ -111,28 +110,30 @@ static void check_level(const struct attention_spec *spec, enum kv_type type, en
 
     fixture_clear(&f, 1);
     for (int i = 0; i < N_PASTS; i++) {
-        fixture_write(&f, &k, i == 0 ? 0 : pasts[i - 1] + 1, pasts[i] + 1);
+        fixture_write(&f, k, i == 0 ? 0 : pasts[i - 1] + 1, pasts[i] + 1);
         fixture_drop_below(&f, pasts[i]);
-        fixture_run(&f, &k, out, pasts[i], 1);
-        check_row(&f, &k, out, pasts[i]);
+        fixture_run(&f, k, out, pasts[i], 1);
+        check_row(&f, k, out, pasts[i]);
     }
     fixture_clear(&f, 1);
-    fixture_write(&f, &k, 0, 80);
-    fixture_run(&f, &k, out, 3, 77);
-    check_row(&f, &k, out, 3);
-    check_row(&f, &k, out, 40);
-    check_row(&f, &k, out, 79);
+    fixture_write(&f, k, 0, 80);
+    fixture_run(&f, k, out, 3, 77);
+    check_row(&f, k, out, 3);
+    check_row(&f, k, out, 40);
+    check_row(&f, k, out, 79);
     fixture_close(&f);
     free(out);
 }
 
 static void check_spec(const struct attention_spec *spec)
 {
-    for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+    struct kernels k;
+
+    for (int level = 0; level < N_LEVELS; level++) {
+        if (!level_init(&k, level))
             continue;
-        check_level(spec, KV_F32, (enum isa)isa);
-        check_level(spec, KV_BF16, (enum isa)isa);
+        check_level(spec, KV_F32, &k);
+        check_level(spec, KV_BF16, &k);
     }
 }
 
@@ -183,9 +184,8 @@ static void pages_give_back_what_was_written(void **state)
     float got_k[3 * 48], got_v[3 * 48];
 
     kernels_init(&reader, ISA_C);
-    for (int isa = 0; isa < ISA_COUNT; isa++) {
-        for (int t = 0; t < 2 && kernels_has((enum isa)isa); t++) {
-            kernels_init(&k, (enum isa)isa);
+    for (int level = 0; level < N_LEVELS; level++) {
+        for (int t = 0; t < 2 && level_init(&k, level); t++) {
             fixture_open(&f, &spec, types[t], 130);
             fixture_clear(&f, 2);
             for (int pos = 129; pos >= 0; pos--) /* no order is asked for */

@@ -115,12 +115,11 @@ static void check_cuts(
 
 static void check_all(const struct attention_spec *spec, int past)
 {
-    for (int isa = 0; isa < ISA_COUNT; isa++) {
-        struct kernels k;
+    struct kernels k;
 
-        if (!kernels_has((enum isa)isa))
+    for (int level = 0; level < N_LEVELS; level++) {
+        if (!level_init(&k, level))
             continue;
-        kernels_init(&k, (enum isa)isa);
         check_cuts(spec, KV_F32, &k, past);
         check_cuts(spec, KV_BF16, &k, past);
     }

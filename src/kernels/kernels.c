@@ -102,10 +102,13 @@ static void fill(struct kernels *k, enum isa max, bool bf16)
         k->isa = ISA_AVX512;
         k->bf16 = bf16 && cpu_has_bf16();
         ops_init_avx512(k);
+        matmul_init_avx512(k);
         attention_init_avx512(k);
 #ifdef HAVE_AVX512BF16
-        if (k->bf16)
+        if (k->bf16) {
             attention_init_avx512bf16(k);
+            matmul_init_avx512bf16(k);
+        }
 #endif
     }
 #endif

@@ -30,3 +30,9 @@ enum act_kind matmul_act(const struct kernels *k, const struct dtype_info *type,
         return k->bf16 ? ACT_BF16 : ACT_F32;
     return ACT_Q8;
 }
+
+enum matmul_backend matmul_auto(
+    const struct kernels *k, const struct dtype_info *type, enum matmul_phase phase, bool exact)
+{
+    return MATMUL_NATIVE;
+}

@@ -21,7 +21,7 @@ static void quantise_block(const float *x, struct act_block *out)
 {
     const float rounder = 0x1.8p23f; /* adding it leaves the integer nearest to v in the low bits */
     int32_t peak_bits = 0, sum[2] = {0, 0};
-    float peak, inverse;
+    float peak, inverse = 0;
 
     for (int i = 0; i < BLOCK_K; i++) {
         const int32_t magnitude = (int32_t)(f32_bits(x[i]) & 0x7fffffff);
@@ -29,13 +29,12 @@ static void quantise_block(const float *x, struct act_block *out)
         peak_bits = magnitude > peak_bits ? magnitude : peak_bits;
     }
     peak = f32_of_bits((uint32_t)peak_bits);
-    *out = (struct act_block){.scale = peak / 127};
-    if (peak_bits >= 0x7f800000)
-        out->scale = out->sum = NAN;
-    if (peak_bits >= 0x7f800000 || peak < ACT_TINY)
-        return;
-    inverse = 127 / peak;
-    for (int i = 0; i < BLOCK_K; i++) {
+    *out = (struct act_block){.scale = peak_bits >= 0x7f800000 ? NAN : 0};
+    if (peak_bits < 0x7f800000 && peak > ACT_TINY) {
+        out->scale = peak / 127;
+        inverse = 127 / peak;
+    }
+    for (int i = 0; i < BLOCK_K && inverse > 0; i++) {
         const int32_t code = (int32_t)(f32_bits(x[i] * inverse + rounder) - f32_bits(rounder));
 
         out->q[i] = (int8_t)code;
@@ -49,14 +48,12 @@ static void quantise_block(const float *x, struct act_block *out)
 static void fill(const struct act *a, int col, const float *x)
 {
     uint8_t *to = a->data + (size_t)col * a->col_bytes;
-    struct act_block *blocks = (struct act_block *)to;
 
-    assert(a->kind == ACT_F32 || a->kind == ACT_Q8);
-    if (a->kind == ACT_F32)
-        memcpy(to, x, (size_t)a->k * sizeof(float));
-    else
+    if (a->kind == ACT_Q8)
         for (int b = 0; b < a->k / BLOCK_K; b++)
-            quantise_block(x + (size_t)b * BLOCK_K, &blocks[b]);
+            quantise_block(x + (size_t)b * BLOCK_K, (struct act_block *)to + b);
+    else
+        act_fill_plain(a, to, x);
 }
 
 struct block {

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/matmul.h"
 #include "kernels/wmat_impl.h"
@@ -30,6 +31,27 @@ static inline const uint8_t *act_col(const struct act *x, int col)
     return x->data + (size_t)col * x->col_bytes;
 }
 
+/* Columns that are copied or rounded. A BF16 column is filled up with zeros, because its last pair
+ * may reach beyond an odd k. */
+static inline void act_fill_plain(const struct act *a, uint8_t *to, const float *x)
+{
+    uint16_t *halves = (uint16_t *)to;
+
+    if (a->kind == ACT_F32) {
+        memcpy(to, x, (size_t)a->k * sizeof(float));
+        return;
+    }
+    for (int i = 0; i < a->k; i++) {
+        const uint32_t bits = f32_bits(x[i]);
+        const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+
+        /* f32_to_bf16(), for a loop that vectorises */
+        halves[i] =
+            (uint16_t)(((bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : rounded) >> 16);
+    }
+    memset(halves + a->k, 0, a->col_bytes - (size_t)a->k * 2);
+}
+
 /* Rows of panel i that exist. */
 static inline int wmat_panel_rows(const struct wmat *w, int i)
 {
@@ -49,8 +71,7 @@ void matmul_init_avx512(struct kernels *k);
 void matmul_init_avx512bf16(struct kernels *k);
 void matmul_init_neon(struct kernels *k);
 
-/* What the bf16 level calls for every other kind. */
-void matmul_fill_avx512(const struct act *a, int col, const float *x);
+/* What the bf16 level calls for every kind but its own. */
 void matmul_run_avx512(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last);
 

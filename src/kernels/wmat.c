@@ -131,16 +131,12 @@ ALWAYS_INLINE void write_codes(enum dtype type, uint8_t *codes, int r, const uin
         store_u32(lane + 256, high[0]);
         store_u32(lane + 320, high[1]);
         break;
-    case DTYPE_Q3_K:
-        store_u32(lane, low[0]);
-        store_u32(lane + 64, low[1]);
-        store_u32(lane + 128, bits);
-        break;
-    case DTYPE_Q2_K:
-        store_u32(lane, low[0]);
-        store_u32(lane + 64, low[1]);
-        break;
+    case DTYPE_Q3_K: store_u32(lane + 128, bits); break;
     default: break;
+    }
+    if (!wmat_nibbles(type)) { /* Q2_K, Q3_K */
+        store_u32(lane, low[0]);
+        store_u32(lane + 64, low[1]);
     }
 }
 

@@ -1,0 +1,55 @@
+/* matmul_tiles.h - cuts a product into register tiles: strips of a few panels, under chunks of
+ * columns that stay in the L2 cache while all rows stream past. Every tile computes each output in
+ * the same order, so the cut never shows in the result. */
+#ifndef KERNELS_MATMUL_TILES_H
+#define KERNELS_MATMUL_TILES_H
+
+#include "kernels/matmul_impl.h"
+
+/* Loops over a tile's constant panels, columns and groups unroll, so that its arrays become
+ * registers. Through SIMDe they stay loops, with variable bounds: each intrinsic is a function
+ * there, and compiling would take an hour. */
+#ifdef USE_SIMDE
+#define UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+struct tile {
+    const uint8_t *panel;
+    size_t panel_bytes; /* to the next panel */
+    int n_panels, n_cols;
+    const uint8_t *x; /* first column */
+    size_t col_bytes;
+    int k;
+    const uint8_t *fetch; /* where to go on fetching the next strip into the cache */
+    int fetch_lines;      /* cache lines per block of 32 k; 0 when computing hides the memory */
+    float *y;             /* first row of the first column */
+    size_t ldy;
+    int n_rows; /* rows to write */
+};
+
+struct tiling {
+    int panels, cols; /* largest tile */
+    int alone;        /* panels per tile when there is one column; then nothing is fetched ahead */
+    void (*tile)(const struct tile *t); /* n_panels is `panels` or 1, n_cols 1 .. `cols` */
+};
+
+void matmul_tiles(const struct tiling *how, const struct wmat *w, const struct act *x, float *y,
+    size_t ldy, int first, int last);
+
+/* Writes the 16 * n_panels sums of column c that exist; sums lie together in memory. */
+static inline void tile_store(const struct tile *t, int c, const float *sums, int n_rows)
+{
+    memcpy(t->y + (size_t)c * t->ldy, sums, (size_t)n_rows * sizeof(float));
+}
+
+/* Fetches this tile's share of the next strip. */
+static inline const uint8_t *tile_fetch(const uint8_t *at, int n_lines)
+{
+    for (; n_lines > 0; n_lines--, at += 64)
+        __builtin_prefetch(at);
+    return at;
+}
+
+#endif

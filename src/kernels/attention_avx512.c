@@ -2,7 +2,7 @@
 #include "kernels/simd_avx512.h"
 
 #include "kernels/attention_simd.h"
-#include "kernels/attention_widen.h"
+#include "kernels/attention_simd_widen.h"
 
 /* For the bf16 level. */
 const struct attention_math attention_avx512_f32 = {

@@ -2,7 +2,7 @@
 #include "kernels/simd_neon.h"
 
 #include "kernels/attention_simd.h"
-#include "kernels/attention_widen.h"
+#include "kernels/attention_simd_widen.h"
 
 void attention_init_neon(struct kernels *k)
 {

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/attention_tiles.h"
+#include "kernels/attention_simd_tiles.h"
 #include "kernels/simd_math.h"
 
 INLINE void scores(

@@ -1,12 +1,12 @@
-/* attention_tiles.h - the products of a block on vectors, for the `vf` of the including file.
+/* attention_simd_tiles.h - the products of a block on vectors, for the `vf` of the including file.
  *
  * Tiles of up to 4 queries by TILE_VECTORS lines stay in registers. Every number of a tile has one
  * accumulator, which runs over dimensions or positions in ascending order: a tile's shape changes
  * nothing. `page`, `n_queries` and `n_lines` are constants wherever these functions are called. */
-#ifndef KERNELS_ATTENTION_TILES_H
-#define KERNELS_ATTENTION_TILES_H
+#ifndef KERNELS_ATTENTION_SIMD_TILES_H
+#define KERNELS_ATTENTION_SIMD_TILES_H
 
-#include "kernels/attention_line.h"
+#include "kernels/attention_simd_line.h"
 
 enum { TILE_QUERIES = 4 };
 

@@ -1,6 +1,6 @@
-/* attention_widen.h - the level's table for f32 pages and for bf16 pages widened to f32. */
-#ifndef KERNELS_ATTENTION_WIDEN_H
-#define KERNELS_ATTENTION_WIDEN_H
+/* attention_simd_widen.h - the level's table for f32 pages and for bf16 pages widened to f32. */
+#ifndef KERNELS_ATTENTION_SIMD_WIDEN_H
+#define KERNELS_ATTENTION_SIMD_WIDEN_H
 
 #include "kernels/attention_simd.h"
 

@@ -1,11 +1,10 @@
-/* attention_line.h - a line is LANES positions of K or LANES dimensions of V, for the `vf` of the
- * including file. What a line holds, and how it is folded:
- *   PAGE_F32    one dimension (position) of f32; multiply-add
- *   PAGE_WIDEN  two of bf16, widened to f32; two multiply-adds
- *   PAGE_DOT    two of bf16; a bf16 dot product (SIMD_DOT), factors rounded to bf16 too
- * `page` is a constant wherever these functions are called. */
-#ifndef KERNELS_ATTENTION_LINE_H
-#define KERNELS_ATTENTION_LINE_H
+/* attention_simd_line.h - a line is LANES positions of K or LANES dimensions of V, for the `vf` of
+ * the including file. What a line holds, and how it is folded: PAGE_F32    one dimension (position)
+ * of f32; multiply-add PAGE_WIDEN  two of bf16, widened to f32; two multiply-adds PAGE_DOT    two
+ * of bf16; a bf16 dot product (SIMD_DOT), factors rounded to bf16 too `page` is a constant wherever
+ * these functions are called. */
+#ifndef KERNELS_ATTENTION_SIMD_LINE_H
+#define KERNELS_ATTENTION_SIMD_LINE_H
 
 #include "kernels/attention_impl.h"
 

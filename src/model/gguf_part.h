@@ -11,7 +11,7 @@
 #include "model/source_show.h"
 
 struct gguf_part {
-    struct mapping map; /* the source's */
+    struct mapping map; /* a copy of the source's */
     size_t at;          /* how far it has been read */
     uint64_t n_tensors, n_keys;
     struct values values; /* owned; free with values_free() */

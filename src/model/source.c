@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/mem.h"
@@ -30,6 +29,8 @@ int source_open(struct source **out, const char *path, struct err *err)
     s->path = xstrdup(path);
     s->is_folder = S_ISDIR(st.st_mode);
     r = s->is_folder ? hf_read(s, path, err) : gguf_read(s, path, err);
+    if (r == 0)
+        r = source_unchanged(s, err);
     if (r < 0) {
         source_close(s);
         return r;
@@ -48,9 +49,7 @@ void source_close(struct source *s)
     for (size_t i = 0; i < s->n_owned; i++)
         free(s->owned[i]);
     free(s->owned);
-    for (size_t i = 0; i < s->n_maps; i++)
-        munmap((void *)s->maps[i].data, s->maps[i].size);
-    free(s->maps);
+    source_unmap(s);
     free(s->path);
     free(s);
 }

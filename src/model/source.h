@@ -28,6 +28,9 @@ struct source;
  * (config.json and safetensors). */
 int source_open(struct source **out, const char *path, struct err *err);
 void source_close(struct source *s); /* NULL is fine */
+/* After the tensors have been read: GD_EIO, naming the file, when one was changed meanwhile, so
+ * that what was read may be spoiled. (Touching the bytes of a file that shrank raises SIGBUS.) */
+int source_unchanged(const struct source *s, struct err *err);
 const char *source_path(const struct source *s);
 /* True for a Hugging Face folder: its tokenizer is in files of source_path(), not in keys. */
 bool source_is_folder(const struct source *s);

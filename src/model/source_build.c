@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "model/source_show.h"
 
 static uint64_t hash(const char *s, size_t len)
 {
@@ -147,36 +146,63 @@ void *source_alloc(struct source *s, size_t bytes)
 /* O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing for a regular file. */
 int source_map(struct source *s, const char *path, struct mapping *out, struct err *err)
 {
-    struct shown name;
-    struct mapping map = {0};
+    struct mapping map = {.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     struct stat st;
     void *p;
     int r = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-    show_file(&name, path);
-    if (fd < 0)
+    show_file(&map.name, path);
+    if (map.fd < 0)
         return err_set(err, errno == ENOENT || errno == ENOTDIR ? GD_ENOENT : GD_EIO,
-            "%s cannot be opened: %s.", name.text, strerror(errno));
-    if (fstat(fd, &st) < 0)
-        r = err_set(err, GD_EIO, "%s cannot be examined: %s.", name.text, strerror(errno));
+            "%s cannot be opened: %s.", map.name.text, strerror(errno));
+    if (fstat(map.fd, &st) < 0)
+        r = err_set(err, GD_EIO, "%s cannot be examined: %s.", map.name.text, strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        r = err_set(err, GD_EIO, "%s is not a regular file.", name.text);
+        r = err_set(err, GD_EIO, "%s is not a regular file.", map.name.text);
     if (r < 0)
         goto out;
     map.size = (size_t)st.st_size;
+    map.changed = st.st_mtim;
     if (map.size > 0) {
-        p = mmap(NULL, map.size, PROT_READ, MAP_PRIVATE, fd, 0);
+        p = mmap(NULL, map.size, PROT_READ, MAP_PRIVATE, map.fd, 0);
         if (p == MAP_FAILED) {
-            r = err_set(err, GD_EIO, "%s cannot be mapped: %s.", name.text, strerror(errno));
+            r = err_set(err, GD_EIO, "%s cannot be mapped: %s.", map.name.text, strerror(errno));
             goto out;
         }
         map.data = p;
-        s->maps = xrealloc(s->maps, (s->n_maps + 1) * sizeof(*s->maps));
-        s->maps[s->n_maps++] = map;
     }
+    s->maps = xrealloc(s->maps, (s->n_maps + 1) * sizeof(*s->maps));
+    s->maps[s->n_maps++] = map;
     *out = map;
+    map.fd = -1; /* the source's from here on */
 out:
-    close(fd); /* a mapping outlives it */
+    if (map.fd >= 0)
+        close(map.fd);
     return r;
+}
+
+void source_unmap(struct source *s)
+{
+    for (size_t i = 0; i < s->n_maps; i++) {
+        if (s->maps[i].data)
+            munmap((void *)s->maps[i].data, s->maps[i].size);
+        close(s->maps[i].fd);
+    }
+    free(s->maps);
+}
+
+int source_unchanged(const struct source *s, struct err *err)
+{
+    for (size_t i = 0; i < s->n_maps; i++) {
+        const struct mapping *m = &s->maps[i];
+        struct stat st;
+
+        if (fstat(m->fd, &st) < 0)
+            return err_set(
+                err, GD_EIO, "%s cannot be examined: %s.", m->name.text, strerror(errno));
+        if ((size_t)st.st_size != m->size || st.st_mtim.tv_sec != m->changed.tv_sec ||
+            st.st_mtim.tv_nsec != m->changed.tv_nsec)
+            return err_set(err, GD_EIO, "%s was changed while it was being read.", m->name.text);
+    }
+    return 0;
 }

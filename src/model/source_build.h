@@ -11,9 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "gemmad/err.h"
 #include "model/source.h"
+#include "model/source_show.h"
 
 /* Far above what a Gemma needs (about 60 keys, 1000 tensors); below what would make a hostile file
  * costly. */
@@ -34,6 +36,9 @@ void names_free(struct names *t);
 struct mapping {
     const uint8_t *data; /* NULL when size is 0 */
     size_t size;
+    int fd;
+    struct timespec changed; /* when the file last was, as of opening */
+    struct shown name;
 };
 
 struct value {
@@ -74,8 +79,9 @@ struct source {
 
 /* The new tensor, zeroed but for its name; NULL when the name is already there. */
 struct tensor *source_add_tensor(struct source *s, const char *name, size_t len);
-/* Maps a regular file read-only into the source; an empty one has size 0. `out` is borrowed. */
+/* Maps a regular file read-only into the source; an empty one has size 0. *out is a copy. */
 int source_map(struct source *s, const char *path, struct mapping *out, struct err *err);
+void source_unmap(struct source *s);
 /* Zeroed memory that lives as long as the source; NULL when there is none. */
 void *source_alloc(struct source *s, size_t bytes);
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,32 @@ static void what_is_no_file_is_refused(void **state)
     buf_free(&b);
 }
 
+static void a_changed_file_is_noticed(void **state)
+{
+    static const struct timespec long_ago[2] = {{1000000, 0}, {1000000, 0}};
+    struct source *s = NULL;
+    struct err err = {0};
+
+    write_part("whole.gguf", 1, 0, 1, "only", 1);
+    assert_int_equal(source_open(&s, in_folder("whole.gguf"), &err), 0);
+    assert_int_equal(source_unchanged(s, &err), 0);
+    assert_int_equal(utimensat(AT_FDCWD, in_folder("whole.gguf"), long_ago, 0), 0);
+    assert_int_equal(source_unchanged(s, &err), GD_EIO);
+    assert_string_equal(err.msg, "whole.gguf was changed while it was being read.");
+    source_close(s);
+    assert_int_equal(source_open(&s, in_folder("whole.gguf"), &err), 0);
+    assert_int_equal(truncate(in_folder("whole.gguf"), 64), 0);
+    assert_int_equal(source_unchanged(s, &err), GD_EIO);
+    source_close(s);
+    write_part("whole.gguf", 1, 0, 1, "only", 1);
+    assert_int_equal(source_open(&s, in_folder("whole.gguf"), &err), 0);
+    assert_int_equal(
+        unlink(in_folder("whole.gguf")), 0); /* a new download replaces the name only */
+    assert_int_equal(source_unchanged(s, &err), 0);
+    assert_int_equal(source_tensor(s, "only")->data[31], 1);
+    source_close(s);
+}
+
 static double now_ms(void)
 {
     struct timespec t;
@@ -231,6 +258,7 @@ int main(void)
         cmocka_unit_test(broken_sets_are_refused),
         cmocka_unit_test(one_part_is_a_whole_file),
         cmocka_unit_test(what_is_no_file_is_refused),
+        cmocka_unit_test(a_changed_file_is_noticed),
         cmocka_unit_test(a_large_vocabulary_is_indexed_quickly),
     };
 

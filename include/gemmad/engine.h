@@ -123,13 +123,13 @@ struct job_params { /* everything is copied by job_submit() */
     struct sampling sampling;
     int n;          /* choices over one shared prefill, >= 1 */
     int max_tokens; /* -1 = until the context is full; 0 = only evaluate the prompt (echo) */
-    int min_tokens; /* end tokens and stops are held off until then */
+    int min_tokens; /* until then end tokens and stop ids are not drawn, stop strings not heeded */
     const char *const *stop; /* stop strings, not part of the answer */
     size_t n_stop;
     const int32_t *stop_ids;
     size_t n_stop_ids;
-    bool include_stop; /* keep the matched stop string in the text */
-    bool ignore_eos;
+    bool include_stop;    /* keep the matched stop string, or the stop token's text, in the text */
+    bool ignore_eos;      /* end tokens are drawn and passed over (stop_ids still end) */
     int logprobs;         /* -1 = none; 0..20 alternatives beside the chosen token */
     bool prompt_logprobs; /* log-probabilities of the prompt's own tokens (echo with logprobs) */
     bool skip_special;    /* control tokens make no text (default true) */
@@ -159,12 +159,13 @@ struct event_token {
 };
 
 enum event_kind {
-    EVENT_STARTED, /* the prompt was admitted and its prefill begins; first event of a job, choice 0
-                    */
-    EVENT_PROMPT,  /* prompt tokens with log-probabilities (prompt_logprobs), once, before any text
-                    */
+    EVENT_STARTED, /* the prompt was admitted and its prefill begins; first event of a job, choice
+                      0. A job that ends in the queue (timeout, closing) has FINISH events only */
+    EVENT_PROMPT,  /* prompt tokens with log-probabilities (prompt_logprobs), once, before any text;
+                      the first has none (0, no alternatives): nothing comes before it */
     EVENT_TEXT,    /* text and the tokens that made it; text may be empty while bytes or a possible
-                      stop are held back */
+                      stop are held back. Every token drawn comes once, also the one that ends the
+                      answer, which makes no text: together they are usage.completion_tokens */
     EVENT_FINISH   /* the last event of a choice */
 };
 
@@ -227,10 +228,10 @@ struct histogram {
 extern const double histogram_bounds[HISTOGRAM_BUCKETS];
 
 struct engine_stats {
-    int running, waiting;   /* choices in decode or prefill; jobs in the queue */
-    int64_t waiting_tokens; /* prompt tokens of waiting jobs */
-    uint64_t jobs_finished[FINISH_ERROR + 1];
-    uint64_t jobs_refused, jobs_canceled;
+    int running, waiting;                     /* choices in decode or prefill; jobs in the queue */
+    int64_t waiting_tokens;                   /* prompt tokens of waiting jobs */
+    uint64_t jobs_finished[FINISH_ERROR + 1]; /* by the reason of the choice that ended last */
+    uint64_t jobs_refused, jobs_canceled;     /* GD_EBUSY; released before their end */
     uint64_t prompt_tokens, cached_tokens, completion_tokens;
     uint64_t preemptions, steps;
     double kv_used;       /* 0..1 of the pages */

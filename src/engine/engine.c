@@ -165,26 +165,30 @@ static int open_all(struct engine *e, struct err *err)
 
 /* ---- the thread ---- */
 
-/* Ends waiting jobs whose caller's time is up, or all of them. The lock is held, and let go around
- * each. */
+/* Ends the jobs that wait now and are late, or all that wait now: later ones are not meant. The
+ * lock is held, and let go meanwhile. */
 static void end_waiting(struct engine *e, bool all)
 {
     struct queue *q = &e->queue;
-    struct job *j = q->first;
+    struct job *ending = NULL, *next;
+    int64_t now = clock_ns();
 
-    while (j) {
-        bool late = j->deadline_ns && clock_ns() >= j->deadline_ns;
-
-        if (!all && !late) {
-            j = j->next;
+    for (struct job *j = q->first; j; j = next) {
+        next = j->next;
+        if (!all && !(j->deadline_ns && now >= j->deadline_ns))
             continue;
-        }
         queue_remove(q, j);
-        pthread_mutex_unlock(&q->lock);
-        sched_turn_away(e->sched, j, all ? FINISH_CANCELED : FINISH_TIMEOUT);
-        pthread_mutex_lock(&q->lock);
-        j = q->first;
+        j->next = ending;
+        ending = j;
     }
+    if (!ending)
+        return;
+    pthread_mutex_unlock(&q->lock);
+    for (; ending; ending = next) {
+        next = ending->next;
+        sched_turn_away(e->sched, ending, all ? FINISH_CANCELED : FINISH_TIMEOUT);
+    }
+    pthread_mutex_lock(&q->lock);
 }
 
 static void note_admission(struct queue *q)
@@ -232,10 +236,10 @@ static void run_until_quit(struct engine *e)
     for (;;) {
         if (q->cancel_all || q->quit) {
             q->cancel_all = false;
+            end_waiting(e, true);
             pthread_mutex_unlock(&q->lock);
             sched_end_all(e->sched, FINISH_CANCELED);
             pthread_mutex_lock(&q->lock);
-            end_waiting(e, true);
         }
         end_waiting(e, false);
         admit(e);
@@ -365,7 +369,7 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     out->waiting = q->n_jobs;
     out->waiting_tokens = q->n_tokens;
     out->jobs_refused = q->refused;
-    out->jobs_canceled = q->canceled;
+    out->jobs_canceled += q->canceled;
     out->retry_after_s = queue_retry_after(q, now);
     out->last_step_ms_ago =
         q->asleep || now < q->last_step_ns ? 0 : (now - q->last_step_ns) / 1000000;

@@ -23,7 +23,7 @@ int pace_budget(const struct pace *p, double decode_ms)
     tokens = ms * p->tokens / p->ms;
     if (tokens >= p->max_chunk)
         return p->max_chunk;
-    return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)tokens / 16 * 16;
+    return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)(tokens + 0.5) / 16 * 16;
 }
 
 void pace_measured(struct pace *p, int tokens, double ms)

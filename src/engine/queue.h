@@ -21,7 +21,7 @@ struct queue {
     int n_free; /* choices the scheduler could start at once: so many jobs do not really wait */
     bool stopping, cancel_all, quit;
 
-    uint64_t refused, canceled;
+    uint64_t refused, canceled;    /* canceled while waiting */
     struct engine_stats published; /* the engine thread's own counters after its last step */
     bool asleep;
     int64_t last_step_ns, last_admit_ns;

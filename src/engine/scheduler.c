@@ -28,10 +28,10 @@ struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched
         return NULL;
     }
     s->n_samplers = pool_threads(rt->pool);
-    s->samplers = xcalloc((size_t)s->n_samplers, sizeof(*s->samplers));
+    s->samplers = xcalloc((size_t)s->n_samplers, sizeof(struct sampler *));
     for (int i = 0; i < s->n_samplers; i++)
         s->samplers[i] = sampler_create(&rt->kernels, rt->hp.vocab);
-    s->rows = xcalloc((size_t)o->max_sequences, sizeof(*s->rows));
+    s->rows = xcalloc((size_t)o->max_sequences, sizeof(struct choice *));
     s->seqs = xcalloc((size_t)o->max_sequences, sizeof(*s->seqs));
     sched_find_end_tokens(s);
     return s;
@@ -138,7 +138,7 @@ void sched_turn_away(struct sched *s, struct job *j, enum finish_reason reason)
     wake(s);
 }
 
-/* A caller that has gone wants no events; whoever counts canceled jobs has counted it. */
+/* A caller that has gone wants no events. */
 static void forget(struct sched *s, struct choice *c)
 {
     int n_gone = c->forked ? 1 : c->job->params.n;
@@ -148,6 +148,7 @@ static void forget(struct sched *s, struct choice *c)
     s->n_running -= n_gone;
     c->job->n_left -= n_gone;
     if (c->job->n_left == 0) {
+        s->stats.jobs_canceled++;
         atomic_store(&c->job->ended, true);
         job_unref(c->job);
     }
@@ -192,33 +193,41 @@ void sched_end_all(struct sched *s, enum finish_reason reason)
 
 /* ---- admission ---- */
 
-/* Pages that those who are computing a prompt will still take. */
+/* Pages for n_tokens and some growth. */
+static uint32_t wanted(const struct sched *s, int group, int n_tokens)
+{
+    int n = n_tokens + KV_PAGE < s->o.ctx_tokens ? n_tokens + KV_PAGE : s->o.ctx_tokens;
+
+    return kv_pages_for(s->kv, group, n, 1);
+}
+
+/* Pages that running choices will take soon, beyond those they hold. */
 static uint32_t promised(const struct sched *s, int group)
 {
     uint32_t n = 0;
 
     for (int i = 0; i < s->n_live; i++) {
         const struct choice *c = s->live[i];
-        uint32_t need, held = kv_held(&c->kv, group);
+        uint32_t want, held = kv_held(&c->kv, group);
 
-        if (c->state != CHOICE_PREFILL)
+        if (c->state != CHOICE_PREFILL && c->state != CHOICE_DECODE)
             continue;
-        need = kv_pages_for(s->kv, group, choice_target(c), 1);
-        n += need > held ? need - held : 0;
+        want = wanted(s, group, c->n_tokens);
+        n += want > held ? want - held : 0;
+        n += c->forked ? 0 : (uint32_t)c->job->params.n - 1; /* each copies the last page */
     }
     return n;
 }
 
-/* Are there pages for n_tokens more, with a page for the growth of each of n_running + n_new, and a
- * piece of prompt in flight? */
+/* Are there pages for n_new more choices over n_tokens, and for a piece of prompt in flight? */
 static bool pages_suffice(const struct sched *s, int n_tokens, int n_new)
 {
     for (int g = 0; g < KV_GROUPS; g++) {
-        uint32_t need =
-            kv_pages_for(s->kv, g, n_tokens, 1) + promised(s, g) + (uint32_t)(s->n_running + n_new);
+        int ctx = s->o.ctx_tokens;
+        uint32_t in_flight =
+            kv_pages_for(s->kv, g, ctx, s->pace.max_chunk) - kv_pages_for(s->kv, g, ctx, 1);
+        uint32_t need = wanted(s, g, n_tokens) + (uint32_t)(n_new - 1) + promised(s, g) + in_flight;
 
-        if (g == KV_SLIDING)
-            need += (uint32_t)(s->pace.max_chunk / KV_PAGE) + 1;
         if (kv_total_pages(s->kv, g) && need > kv_free_pages(s->kv, g))
             return false;
     }
@@ -230,7 +239,7 @@ bool sched_has_room(const struct sched *s, const struct job *j)
     if (s->n_running == 0)
         return true;
     return s->n_running + j->params.n <= s->o.max_sequences && !any_in(s, CHOICE_PREEMPTED) &&
-           pages_suffice(s, j->n_prompt + 1, j->params.n);
+           pages_suffice(s, j->n_prompt, j->params.n);
 }
 
 static void insert_live(struct sched *s, int at, struct choice *c)
@@ -307,7 +316,7 @@ static void readmit(struct sched *s)
 
         if (c->state != CHOICE_PREEMPTED)
             continue;
-        if (!idle && !pages_suffice(s, c->n_tokens, 0))
+        if (!idle && !pages_suffice(s, c->n_tokens, 1))
             return;
         c->state = CHOICE_PREFILL;
         idle = false;

@@ -131,7 +131,7 @@ void job_release(struct job *j)
         was_waiting = j->waiting;
         if (was_waiting)
             queue_remove(q, j);
-        q->canceled += was_waiting || !atomic_load(&j->ended);
+        q->canceled += was_waiting; /* one that runs is counted when the engine drops it */
         pthread_mutex_unlock(&q->lock);
         if (was_waiting)
             job_unref(j);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -51,9 +52,17 @@ void fake_open_gate(void)
 
 void fake_wait_blocked(void)
 {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
     pthread_mutex_lock(&gate);
-    while (!blocked)
-        pthread_cond_wait(&changed, &gate);
+    while (!blocked) {
+        if (pthread_cond_timedwait(&changed, &gate, &until) != 0) {
+            fputs("no run came to the gate for 20 s\n", stderr);
+            abort();
+        }
+    }
     pthread_mutex_unlock(&gate);
 }
 
@@ -85,7 +94,8 @@ static void logits_of(uint64_t h, float *out)
         uint64_t x = mix(h, (uint64_t)i + 1);
         bool printable = i >= FAKE_BYTE + 'a' && i <= FAKE_BYTE + 'z';
 
-        out[i] = (float)(x >> 40) / (1 << 24) * 4 + (printable ? 0 : -5) - (i < FAKE_BYTE ? 20 : 0);
+        out[i] = (float)(x >> 40) / (1 << 24) * 4 + (printable ? 0.0f : -5.0f) -
+                 (i < FAKE_BYTE ? 20.0f : 0.0f);
         if (fake.nan_logits)
             out[i] = NAN;
     }
@@ -172,6 +182,7 @@ void graph_run(
             run_token(kv, &seqs[s], i, row < 0 ? NULL : seqs[s].logits + row * FAKE_VOCAB);
         }
     }
+    run.first_id = *slot(kv, &seqs[0], KV_GLOBAL, 0) - 1;
     if (fake.n_runs < FAKE_RUNS_MAX)
         fake.runs[fake.n_runs++] = run;
     us = fake.us_per_run + (long)fake.us_per_token * run.n_tokens;

@@ -23,6 +23,7 @@ struct fake_run {
     bool decode;
     int n_seqs, n_tokens; /* tokens of all sequences */
     int past;             /* of the first */
+    int32_t first_id;     /* the first token of its prompt */
 };
 
 struct fake {

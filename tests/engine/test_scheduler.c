@@ -1,0 +1,557 @@
+/* test_scheduler.c - who computes when, on the fake model: its gate stops the engine thread in the
+ * middle of a run, its log tells what every run computed. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <cmocka.h>
+
+#include "engine/pace.h"
+#include "engine/private.h"
+#include "fake.h"
+#include "harness.h"
+
+static struct harness h;
+static struct engine_opts opts;
+
+static int set_up(void **state)
+{
+    fake_reset();
+    harness_opts(&opts);
+    h.e = NULL;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    fake_open_gate();
+    if (h.e) {
+        harness_wait_idle(&h);
+        /* Nothing is lost: every page came back. */
+        for (int g = 0; g < KV_GROUPS; g++)
+            assert_int_equal(kv_free_pages(h.e->kv, g), kv_total_pages(h.e->kv, g));
+        harness_close(&h);
+    }
+    assert_int_equal(fake.n_bad, 0);
+    return 0;
+}
+
+static void assert_answer(const struct answer *a, int32_t *ids, int n, int max)
+{
+    int32_t *all = calloc((size_t)(n + max), sizeof(*all));
+
+    memcpy(all, ids, (size_t)n * sizeof(*ids));
+    fake_answer(all, n, max, true);
+    assert_int_equal(a->n, max);
+    assert_memory_equal(a->ids, all + n, (size_t)max * sizeof(*ids));
+    free(all);
+}
+
+/* ---- batches and chunks ---- */
+
+static void running_answers_decode_together(void **state)
+{
+    int32_t ids[4][50];
+    struct job *jobs[4];
+    int most = 0;
+
+    harness_open(&h, &opts);
+    fake_close_gate();
+    for (int i = 0; i < 4; i++) {
+        struct job_params p = harness_greedy(ids[i], 50, 30);
+
+        harness_prompt(ids[i], 50, (unsigned)i);
+        jobs[i] = harness_submit(&h, &p);
+    }
+    fake_open_gate();
+    for (int i = 0; i < 4; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        assert_answer(&r.answers[0], ids[i], 50, 30);
+        result_free(&r);
+    }
+    harness_wait_idle(&h);
+    for (int i = 0; i < fake.n_runs; i++)
+        most = fake.runs[i].decode && fake.runs[i].n_seqs > most ? fake.runs[i].n_seqs : most;
+    assert_int_equal(most, 4);
+}
+
+static void chunks_of_any_size_give_the_same(void **state)
+{
+    static const int chunks[] = {1, 7, 64, 512};
+    int32_t ids[600];
+
+    harness_prompt(ids, 600, 3);
+    for (int c = 0; c < 4; c++) {
+        struct job_params p = harness_greedy(ids, 600, 20), stream = harness_greedy(ids, 3, 1500);
+        struct job *j;
+        struct result r;
+        int largest = 0;
+
+        /* Another answer runs all the while, so that the chunk of the setting counts. */
+        fake_reset();
+        opts.prefill_chunk = chunks[c];
+        harness_open(&h, &opts);
+        fake_close_gate();
+        j = harness_submit(&h, &stream);
+        fake_wait_blocked();
+        fake_pass(2);
+        fake_wait_blocked();
+        fake.n_runs = 0;
+        stream.max_tokens = 1;
+        fake_open_gate();
+        r = harness_run(&h, &p);
+        assert_answer(&r.answers[0], ids, 600, 20);
+        result_free(&r);
+        job_release(j);
+        harness_wait_idle(&h);
+        for (int i = 0; i < fake.n_runs; i++) {
+            if (!fake.runs[i].decode && fake.runs[i].n_tokens > largest)
+                largest = fake.runs[i].n_tokens;
+        }
+        assert_int_equal(largest, chunks[c]);
+        harness_close(&h);
+        h.e = NULL;
+    }
+}
+
+static void answers_flow_while_a_long_prompt_comes_in(void **state)
+{
+    static int32_t ids[1000];
+    struct job_params long_prompt = harness_greedy(ids, 1000, 1);
+    struct job_params stream = harness_greedy(ids, 10, 200);
+    struct job *a, *b;
+    struct result r;
+    int decodes = 0, chunks = 0;
+
+    harness_prompt(ids, 1000, 1);
+    opts.prefill_chunk = 50;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    a = harness_submit(&h, &stream);
+    fake_wait_blocked();
+    fake_pass(2);
+    fake_wait_blocked();
+    b = harness_submit(&h, &long_prompt);
+    fake.n_runs = 0;
+    fake_open_gate();
+    r = harness_collect(&h, b, 1);
+    assert_answer(&r.answers[0], ids, 1000, 1);
+    result_free(&r);
+    r = harness_collect(&h, a, 1);
+    result_free(&r);
+    harness_wait_idle(&h);
+    for (int i = 0; i < fake.n_runs && chunks < 20; i++) {
+        decodes += fake.runs[i].decode;
+        chunks += !fake.runs[i].decode;
+    }
+    assert_int_equal(chunks, 20);
+    assert_in_range(decodes, 20, 22);
+}
+
+static void short_prompts_do_not_wait_for_long_ones(void **state)
+{
+    static int32_t ids[2000];
+    struct job_params long_prompt = harness_greedy(ids, 2000, 1),
+                      small = harness_greedy(ids, 20, 1);
+    struct job *slow, *quick;
+    struct result r;
+
+    harness_prompt(ids, 2000, 1);
+    harness_open(&h, &opts);
+    fake_close_gate();
+    slow = harness_submit(&h, &long_prompt);
+    fake_wait_blocked();
+    quick = harness_submit(&h, &small);
+    fake_pass(2); /* the long one's first piece, and the whole short prompt */
+    fake_wait_blocked();
+    r = harness_collect(&h, quick, 1);
+    assert_answer(&r.answers[0], ids, 20, 1);
+    result_free(&r);
+    assert_int_equal(fake.runs[1].n_tokens, 20);
+    fake_open_gate();
+    r = harness_collect(&h, slow, 1);
+    assert_answer(&r.answers[0], ids, 2000, 1);
+    result_free(&r);
+}
+
+static void long_and_short_prompts_share_the_time(void **state)
+{
+    static int32_t ids[2000];
+    struct job_params long_prompt = harness_greedy(ids, 2000, 1);
+    struct job_params small = harness_greedy(ids + 1, 300, 1);
+    struct job *slow, *quick[3];
+    struct result r;
+    int of_long = 0, of_small = 0;
+
+    harness_prompt(ids, 2000, 1);
+    ids[0] = FAKE_BYTE; /* tells the long one in the log */
+    harness_open(&h, &opts);
+    fake_close_gate();
+    slow = harness_submit(&h, &long_prompt);
+    fake_wait_blocked();
+    for (int i = 0; i < 3; i++)
+        quick[i] = harness_submit(&h, &small);
+    fake_pass(1);
+    fake_wait_blocked();
+    fake.n_runs = 0;
+    fake_open_gate();
+    for (int i = 0; i < 3; i++) {
+        r = harness_collect(&h, quick[i], 1);
+        assert_answer(&r.answers[0], ids + 1, 300, 1);
+        result_free(&r);
+    }
+    r = harness_collect(&h, slow, 1);
+    assert_answer(&r.answers[0], ids, 2000, 1);
+    result_free(&r);
+    harness_wait_idle(&h);
+    for (int i = 0; i < fake.n_runs && of_small < 900; i++) {
+        if (fake.runs[i].first_id == ids[0])
+            of_long += fake.runs[i].n_tokens;
+        else
+            of_small += fake.runs[i].n_tokens;
+        /* Neither gets ahead of the other by more than a step. */
+        assert_in_range(of_long - of_small + 600, 0, 1200);
+    }
+    assert_int_equal(of_small, 900);
+}
+
+static void the_budget_keeps_the_target(void **state)
+{
+    struct pace p = {.max_chunk = 512, .target_ms = 50};
+
+    assert_int_equal(pace_budget(&p, 0), 256);
+    assert_int_equal(pace_budget(&p, 10), PACE_SMALLEST);
+    for (int i = 0; i < 30; i++) /* 4 tokens a ms */
+        pace_measured(&p, 100, 25);
+    assert_int_equal(pace_budget(&p, 10), 160); /* 40 ms are left */
+    assert_int_equal(pace_budget(&p, 49), 96);  /* half of the decode run's time at least */
+    assert_int_equal(pace_budget(&p, 0), 512);
+    for (int i = 0; i < 30; i++) /* a big model: 0.1 tokens a ms */
+        pace_measured(&p, 32, 320);
+    assert_int_equal(pace_budget(&p, 300), PACE_SMALLEST);
+    assert_int_equal(pace_budget(&p, 0), PACE_SMALLEST);
+    p.fixed = 7;
+    assert_int_equal(pace_budget(&p, 10), 7);
+}
+
+/* ---- cancel ---- */
+
+static void a_released_waiting_job_leaves_the_queue(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 5);
+    struct job *a, *b, *c;
+    struct engine_stats s;
+    struct result r;
+
+    harness_prompt(ids, 10, 1);
+    opts.max_sequences = 1;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    a = harness_submit(&h, &p);
+    fake_wait_blocked();
+    b = harness_submit(&h, &p);
+    c = harness_submit(&h, &p);
+    engine_stats(h.e, &s);
+    assert_int_equal(s.waiting, 2);
+    assert_int_equal(s.waiting_tokens, 20);
+    job_release(b);
+    engine_stats(h.e, &s);
+    assert_int_equal(s.waiting, 1);
+    assert_int_equal(s.waiting_tokens, 10);
+    assert_int_equal(s.jobs_canceled, 1);
+    fake_open_gate();
+    r = harness_collect(&h, a, 1);
+    result_free(&r);
+    r = harness_collect(&h, c, 1);
+    assert_answer(&r.answers[0], ids, 10, 5);
+    result_free(&r);
+}
+
+static void a_released_prompt_stops_within_a_step(void **state)
+{
+    static int32_t ids[2000];
+    struct job_params p = harness_greedy(ids, 2000, 5);
+    struct job *j;
+    int n_runs;
+
+    harness_prompt(ids, 2000, 1);
+    p.n = 3;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    j = harness_submit(&h, &p);
+    fake_wait_blocked();
+    n_runs = fake.n_runs;
+    job_release(j);
+    fake_open_gate();
+    harness_wait_idle(&h);
+    assert_int_equal(fake.n_runs, n_runs + 1);
+}
+
+static void a_released_answer_stops_within_a_step(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 500);
+    struct job *a, *b;
+    struct result r;
+    int n_runs;
+
+    harness_prompt(ids, 10, 1);
+    harness_open(&h, &opts);
+    fake_close_gate();
+    a = harness_submit(&h, &p);
+    fake_wait_blocked();
+    p.max_tokens = 20;
+    p.n = 2;
+    b = harness_submit(&h, &p);
+    fake_pass(6);
+    fake_wait_blocked();
+    n_runs = fake.n_runs;
+    job_release(a);
+    fake_open_gate();
+    r = harness_collect(&h, b, 2);
+    for (int i = 0; i < 2; i++)
+        assert_answer(&r.answers[i], ids, 10, 20);
+    result_free(&r);
+    harness_wait_idle(&h);
+    assert_int_equal(fake.runs[n_runs].n_seqs, 3);
+    assert_int_equal(fake.runs[n_runs + 1].n_seqs, 2);
+}
+
+static void time_runs_out_in_every_phase(void **state)
+{
+    static int32_t ids[2000];
+    struct job_params p = harness_greedy(ids, 2000, 48);
+    struct timespec pause = {0, 350000000};
+    struct job *prefilling, *waiting;
+    struct result r;
+
+    harness_prompt(ids, 2000, 1);
+    opts.max_sequences = 1;
+    p.timeout_ms = 300; /* long enough to get to the gate on a busy machine */
+    harness_open(&h, &opts);
+    fake_close_gate();
+    prefilling = harness_submit(&h, &p);
+    fake_wait_blocked();
+    p.n = 2;
+    waiting = harness_submit(&h, &p);
+    nanosleep(&pause, NULL);
+    fake_open_gate();
+    r = harness_collect(&h, prefilling, 1);
+    assert_int_equal(r.answers[0].finish, FINISH_TIMEOUT);
+    result_free(&r);
+    r = harness_collect(&h, waiting, 2);
+    assert_int_equal(r.answers[0].finish, FINISH_TIMEOUT);
+    assert_int_equal(r.answers[1].finish, FINISH_TIMEOUT);
+    assert_false(r.started);
+    result_free(&r);
+    harness_wait_idle(&h);
+    assert_int_equal(fake.n_runs, 1);
+
+    p = harness_greedy(ids, 10, 1000);
+    p.timeout_ms = 40;
+    fake.us_per_run = 1000;
+    fake.end_every = 0;
+    r = harness_run(&h, &p);
+    assert_int_equal(r.answers[0].finish, FINISH_TIMEOUT);
+    assert_in_range(r.answers[0].n, 1, 45);
+    assert_int_equal(r.answers[0].text.len, r.answers[0].n);
+    result_free(&r);
+}
+
+static void cancel_all_ends_everything(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 500);
+    struct job *jobs[4];
+    struct result r;
+
+    harness_prompt(ids, 10, 1);
+    opts.max_sequences = 2;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    for (int i = 0; i < 4; i++)
+        jobs[i] = harness_submit(&h, &p);
+    fake_pass(3);
+    fake_wait_blocked();
+    engine_cancel_all(h.e);
+    fake_open_gate();
+    for (int i = 0; i < 4; i++) {
+        r = harness_collect(&h, jobs[i], 1);
+        assert_int_equal(r.answers[0].finish, FINISH_CANCELED);
+        assert_int_equal(r.started, i < 2);
+        result_free(&r);
+    }
+    /* The engine lives on. */
+    p.max_tokens = 5;
+    r = harness_run(&h, &p);
+    assert_answer(&r.answers[0], ids, 10, 5);
+    result_free(&r);
+    engine_cancel_all(h.e);
+}
+
+static void a_stopped_engine_finishes_what_runs(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 50);
+    struct job *a, *b;
+    struct err err;
+    struct result r;
+
+    harness_prompt(ids, 10, 1);
+    harness_open(&h, &opts);
+    fake_close_gate();
+    a = harness_submit(&h, &p);
+    engine_stop(h.e);
+    assert_int_equal(job_submit(&b, h.e, &p, NULL, &err), GD_ESTOPPING);
+    fake_open_gate();
+    r = harness_collect(&h, a, 1);
+    assert_answer(&r.answers[0], ids, 10, 50);
+    result_free(&r);
+}
+
+static void closing_ends_jobs_that_are_still_held(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 500);
+    struct job *jobs[6];
+    int canceled = 0;
+
+    harness_prompt(ids, 10, 1);
+    opts.max_sequences = 2;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    for (int i = 0; i < 6; i++) {
+        p.n = 1 + i % 2;
+        fake.us_per_run = 1000;
+        jobs[i] = harness_submit(&h, &p);
+    }
+    fake_wait_blocked();
+    fake_open_gate();
+    harness_close(&h);
+    h.e = NULL;
+    for (int i = 0; i < 6; i++) {
+        struct job_event ev;
+
+        while (job_next(jobs[i], &ev))
+            canceled += ev.kind == EVENT_FINISH && ev.finish == FINISH_CANCELED;
+        job_release(jobs[i]);
+    }
+    assert_int_equal(canceled, 9);
+}
+
+/* ---- the queue ---- */
+
+static void a_full_queue_is_busy(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 5);
+    struct job *jobs[3], *more = NULL;
+    struct engine_stats s;
+    struct err err;
+
+    harness_prompt(ids, 10, 1);
+    opts.max_sequences = 1;
+    opts.queue_max = 2;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    jobs[0] = harness_submit(&h, &p);
+    fake_wait_blocked();
+    engine_stats(h.e, &s);
+    assert_float_equal(s.retry_after_s, 0, 0);
+    jobs[1] = harness_submit(&h, &p);
+    jobs[2] = harness_submit(&h, &p);
+    assert_int_equal(job_submit(&more, h.e, &p, NULL, &err), GD_EBUSY);
+    assert_null(more);
+    assert_non_null(strstr(err.msg, "2 requests"));
+    engine_stats(h.e, &s);
+    assert_int_equal(s.jobs_refused, 1);
+    assert_true(s.retry_after_s >= 1);
+    fake_open_gate();
+    for (int i = 0; i < 3; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        assert_answer(&r.answers[0], ids, 10, 5);
+        result_free(&r);
+    }
+    harness_wait_idle(&h);
+    engine_stats(h.e, &s);
+    assert_float_equal(s.retry_after_s, 0, 0);
+}
+
+static void waiting_tokens_are_bounded_too(void **state)
+{
+    static int32_t ids[1000];
+    struct job_params p = harness_greedy(ids, 10, 5), big = harness_greedy(ids, 1000, 5);
+    struct job *jobs[3], *more;
+    struct err err;
+
+    harness_prompt(ids, 1000, 1);
+    opts.max_sequences = 1;
+    opts.queue_tokens_max = 100;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    jobs[0] = harness_submit(&h, &p);
+    fake_wait_blocked();
+    jobs[1] = harness_submit(&h, &big); /* alone, any prompt may wait */
+    assert_int_equal(job_submit(&more, h.e, &p, NULL, &err), GD_EBUSY);
+    assert_non_null(strstr(err.msg, "1000 prompt tokens"));
+    job_release(jobs[1]);
+    jobs[1] = harness_submit(&h, &p);
+    jobs[2] = harness_submit(&h, &p);
+    assert_int_equal(job_submit(&more, h.e, &big, NULL, &err), GD_EBUSY);
+    fake_open_gate();
+    for (int i = 0; i < 3; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        result_free(&r);
+    }
+}
+
+static void a_quick_burst_on_an_idle_engine_is_not_refused(void **state)
+{
+    int32_t ids[10];
+    struct job_params p = harness_greedy(ids, 10, 5);
+    struct job *jobs[5];
+
+    harness_prompt(ids, 10, 1);
+    opts.max_sequences = 4;
+    opts.queue_max = 1;
+    harness_open(&h, &opts);
+    for (int i = 0; i < 5; i++)
+        jobs[i] = harness_submit(&h, &p); /* four places and one in the queue */
+    for (int i = 0; i < 5; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        result_free(&r);
+    }
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(running_answers_decode_together),
+        CASE(chunks_of_any_size_give_the_same),
+        CASE(answers_flow_while_a_long_prompt_comes_in),
+        CASE(short_prompts_do_not_wait_for_long_ones),
+        CASE(long_and_short_prompts_share_the_time),
+        CASE(the_budget_keeps_the_target),
+        CASE(a_released_waiting_job_leaves_the_queue),
+        CASE(a_released_prompt_stops_within_a_step),
+        CASE(a_released_answer_stops_within_a_step),
+        CASE(time_runs_out_in_every_phase),
+        CASE(cancel_all_ends_everything),
+        CASE(a_stopped_engine_finishes_what_runs),
+        CASE(closing_ends_jobs_that_are_still_held),
+        CASE(a_full_queue_is_busy),
+        CASE(waiting_tokens_are_bounded_too),
+        CASE(a_quick_burst_on_an_idle_engine_is_not_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

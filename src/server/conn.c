@@ -85,6 +85,15 @@ void conn_notify(void *server, struct MHD_Connection *mhd, void **context,
     }
 }
 
+/* MHD cleans up a connection whose answer broke off only when it looks for timeouts. By default it
+ * looks at the oldest connection and stops there if that one lives; one with a timeout of its own
+ * is always looked at. Not to be called from within MHD. */
+static void close_soon(struct conn *c)
+{
+    MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    shutdown(c->fd, SHUT_RDWR); /* what MHD still wants to write ends here */
+}
+
 /* FIN or a half-close comes as UV_DISCONNECT, a reset as an error. Both mean that nobody waits. */
 static void on_hangup(uv_poll_t *h, int status, int events)
 {
@@ -92,9 +101,9 @@ static void on_hangup(uv_poll_t *h, int status, int events)
 
     uv_poll_stop(h);
     c->watching = false;
+    close_soon(c);
     if (c->req)
         http_gone(c->req);
-    shutdown(c->fd, SHUT_RDWR); /* what MHD still wants to write ends here */
     loop_pump(c->srv);
 }
 
@@ -191,9 +200,9 @@ void conn_shut_all(struct server *s, bool idle_only)
     for (struct conn *c = s->conns; c; c = c->next) {
         if (idle_only && c->req)
             continue;
+        close_soon(c);
         if (c->req)
             http_gone(c->req);
-        shutdown(c->fd, SHUT_RDWR);
     }
     loop_pump(s);
 }

@@ -9,7 +9,7 @@ void conn_notify(void *server, struct MHD_Connection *mhd, void **context,
     enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *mhd);
 
-void conn_watch(struct conn *c); /* report a hang-up while MHD does not look at the socket */
+void conn_watch(struct conn *c); /* report a hang-up until conn_idle(); MHD may not */
 void conn_idle(struct conn *c);  /* its request is over */
 
 /* Deadlines of headers and bodies, comments into silent streams. */

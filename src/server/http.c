@@ -221,6 +221,8 @@ static enum MHD_Result begin(struct request *q, const char *method, const char *
     int64_t max = (int64_t)q->srv->cfg->max_body_kib << 10;
 
     q->begun = true;
+    /* Also while the body comes in: MHD misses an end that arrives together with data. */
+    conn_watch(q->conn);
     gate_read(&h, q->conn->mhd, q->uri, method, version);
     request_set_id(q, h.request_id);
     snprintf(q->method, sizeof(q->method), "%s", h.method == METHOD_OTHER ? "other" : method);

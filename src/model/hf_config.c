@@ -219,6 +219,7 @@ static int read_family(struct config *c)
 /* What would make the model compute something that gemmad does not. */
 static int refuse_variants(struct config *c)
 {
+    static const char *const quantised[] = {"quantization_config", "quantization"}; /* MLX's */
     static const char *const activations[] = {"hidden_activation", "hidden_act"};
     static const char *const tanh_gelu[] = {"gelu", "gelu_pytorch_tanh", "gelu_new"};
     const cJSON *bidirectional = hf_json_get(c->text, "use_bidirectional_attention");
@@ -228,11 +229,12 @@ static int refuse_variants(struct config *c)
             "makes this an embedding model, which this version does not support");
     if (is_true(c->text, "attention_bias"))
         return unsupported(c, "attention_bias", "must be false: no Gemma has biases");
-    if (cJSON_IsObject(hf_json_get(c->top, "quantization_config")) ||
-        cJSON_IsObject(hf_json_get(c->text, "quantization_config")))
-        return unsupported(c, "quantization_config",
-            "says that the weights are quantised; gemmad reads BF16, F16 and F32 weights, or a "
-            "GGUF file");
+    for (size_t i = 0; i < LENGTH(quantised); i++)
+        if (cJSON_IsObject(hf_json_get(c->top, quantised[i])) ||
+            cJSON_IsObject(hf_json_get(c->text, quantised[i])))
+            return unsupported(c, quantised[i],
+                "says that the weights are quantised; gemmad reads BF16, F16 and F32 weights, or "
+                "a GGUF file");
     /* Early files say "gelu" and mean the tanh form the model was trained with. */
     for (size_t i = 0; i < LENGTH(activations); i++) {
         const cJSON *v = hf_json_get(c->text, activations[i]);

@@ -65,6 +65,8 @@ static const struct {
         "biases"},
     {"\"vocab_size\"", "\"quantization_config\": {\"quant_method\": \"awq\"}, \"vocab_size\"",
         GD_ENOTSUP, "quantization_config", "quantised"},
+    {"\"vocab_size\"", "\"quantization\": {\"bits\": 4}, \"vocab_size\"", GD_ENOTSUP,
+        "quantization", "quantised"},
     {"gelu_pytorch_tanh", "silu", GD_ENOTSUP, "hidden_activation", "gelu_pytorch_tanh"},
     {"\"gelu_pytorch_tanh\"", "1", GD_ENOTSUP, "hidden_activation", "gelu_pytorch_tanh"},
     /* numbers */

@@ -94,6 +94,7 @@ static void fill(struct kernels *k, enum isa max, bool bf16)
     if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
         k->isa = ISA_AVX2;
         ops_init_avx2(k);
+        matmul_init_avx2(k);
         attention_init_avx2(k);
     }
 #endif

@@ -12,6 +12,7 @@
 #define F32_LANES 16
 #define F32_COLS 8
 #include "kernels/matmul_f32.h"
+#include "kernels/matmul_lanes.h"
 #include "kernels/matmul_tiles.h"
 
 #include <assert.h>
@@ -19,10 +20,7 @@
 
 enum { TILE_PANELS = 2, TILE_COLS = 6 };
 
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef int32_t i32x16 __attribute__((vector_size(64)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
-typedef uint16_t u16x16 __attribute__((vector_size(32)));
 
 ALWAYS_INLINE __m512i broadcast4(const int8_t *p)
 {
@@ -30,76 +28,6 @@ ALWAYS_INLINE __m512i broadcast4(const int8_t *p)
 
     memcpy(&v, p, 4);
     return _mm512_set1_epi32(v);
-}
-
-ALWAYS_INLINE __m512 int_to_float(__m512i v)
-{
-    return (__m512) __builtin_convertvector((i32x16)v, f32x16);
-}
-
-ALWAYS_INLINE __m512 fma512(__m512 a, __m512 b, __m512 c)
-{
-#ifdef USE_SIMDE /* whose fma rounds twice */
-    f32x16 r;
-
-    for (int i = 0; i < 16; i++)
-        r[i] = __builtin_fmaf(((f32x16)a)[i], ((f32x16)b)[i], ((f32x16)c)[i]);
-    return (__m512)r;
-#else
-    return _mm512_fmadd_ps(a, b, c);
-#endif
-}
-
-/* 16 f16 as floats. */
-ALWAYS_INLINE f32x16 load_halves(const uint8_t *p)
-{
-#ifdef USE_SIMDE
-    f32x16 r;
-
-    for (int i = 0; i < 16; i++)
-        r[i] = load_f16(p, i);
-    return r;
-#else
-    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#endif
-}
-
-ALWAYS_INLINE i32x16 load_bytes(const uint8_t *p)
-{
-    u8x16 v;
-
-    memcpy(&v, p, sizeof(v));
-    return __builtin_convertvector(v, i32x16);
-}
-
-ALWAYS_INLINE i32x16 load_shorts(const uint8_t *p)
-{
-    u16x16 v;
-
-    memcpy(&v, p, sizeof(v));
-    return __builtin_convertvector(v, i32x16);
-}
-
-ALWAYS_INLINE f32x16 int_floats(i32x16 v)
-{
-    return __builtin_convertvector(v, f32x16);
-}
-
-/* log2 of the zero point the codes of load_group() have; -1 for none. The table types' values are
- * moved up to be unsigned. */
-ALWAYS_INLINE int zero_log2(enum dtype type)
-{
-    switch (type) {
-    case DTYPE_Q8_0:
-    case DTYPE_IQ4_NL:
-    case DTYPE_IQ4_XS: return 7;
-    case DTYPE_Q6_K: return 5;
-    case DTYPE_Q5_0:
-    case DTYPE_MXFP4: return 4;
-    case DTYPE_Q4_0: return 3;
-    case DTYPE_Q3_K: return 2;
-    default: return -1;
-    }
 }
 
 ALWAYS_INLINE __m512i load_nibbles(const uint8_t *codes, int g)
@@ -155,81 +83,19 @@ ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, int g)
     return v;
 }
 
-struct scales {
-    f32x16 scale, base;
-};
-
-/* Two 6-bit numbers per lane, see wmat_pair(). */
-ALWAYS_INLINE void load_pair(const uint8_t *pairs, int j, i32x16 *a, i32x16 *b)
-{
-    const i32x16 low = load_bytes(pairs + 16 * j);
-    i32x16 high;
-
-    memcpy(&high, pairs + 128, sizeof(high));
-    high >>= 4 * j;
-    *a = (low & 15) | (high << 4 & 48);
-    *b = (low >> 4) | (high << 2 & 48);
-}
-
-/* wmat_scale() for all lanes. */
-ALWAYS_INLINE struct scales load_scales(enum dtype type, const uint8_t *tile, int j, int half)
-{
-    i32x16 a, b;
-
-    switch (type) {
-    case DTYPE_Q4_1:
-    case DTYPE_Q5_1: return (struct scales){load_halves(tile), load_halves(tile + 32)};
-    case DTYPE_MXFP4:
-        a = load_bytes(tile + 16 * j);
-        b = a < 2; /* all ones where true */
-        a = (b & ((a + 1) << 21)) | (~b & ((a - 1) << 23));
-        return (struct scales){.scale = (f32x16)a};
-    case DTYPE_Q2_K:
-        a = load_bytes(tile + 64 + 16 * (2 * j + half));
-        return (struct scales){
-            load_halves(tile) * int_floats(a & 15), -load_halves(tile + 32) * int_floats(a >> 4)};
-    case DTYPE_Q3_K:
-        load_pair(tile + 64, j, &a, &b);
-        return (struct scales){.scale = load_halves(tile) * int_floats((half ? b : a) - 32)};
-    case DTYPE_Q4_K:
-    case DTYPE_Q5_K:
-        load_pair(tile + 64, j, &a, &b);
-        return (struct scales){
-            load_halves(tile) * int_floats(a), -load_halves(tile + 32) * int_floats(b)};
-    case DTYPE_Q6_K:
-        a = load_bytes(tile + 64 + 16 * (2 * j + half));
-        return (struct scales){.scale = load_halves(tile) * int_floats(a << 24 >> 24)};
-    case DTYPE_IQ4_XS:
-        a = load_bytes(tile + 64 + j / 2 * 16) >> j % 2 * 4 & 15;
-        b = load_shorts(tile + 32) >> 2 * j & 3;
-        return (struct scales){.scale = load_halves(tile) * int_floats((a | b << 4) - 32)};
-    default: return (struct scales){.scale = load_halves(tile + 32 * j)};
-    }
-}
-
 /* Start of the integer sums of 16 or 32 k: minus zero point times the sum of the x codes. */
 ALWAYS_INLINE __m512i start(enum dtype type, const struct act_block *x, int half)
 {
-    i32x16 offset = (i32x16)_mm512_set1_epi32(x->offset);
+    ivec offset = (ivec)_mm512_set1_epi32(x->offset);
 
     if (zero_log2(type) < 0)
         return _mm512_setzero_si512();
     if (wmat_sub(type) == 16) {
-        const i32x16 high = (i32x16)_mm512_set1_epi32(x->offset_high);
+        const ivec high = (ivec)_mm512_set1_epi32(x->offset_high);
 
         offset = half ? high : offset - high;
     }
     return (__m512i)(offset >> (7 - zero_log2(type)));
-}
-
-/* scale * (sum of x codes), of the half where sub-blocks are 16 wide. */
-ALWAYS_INLINE __m512 base_factor(enum dtype type, const struct act_block *x, int half)
-{
-    int32_t offset = half ? x->offset_high : x->offset - x->offset_high;
-
-    if (wmat_sub(type) == 32)
-        return _mm512_set1_ps(x->sum);
-    return _mm512_set1_ps(x->scale * ((float)offset * -0x1p-7f));
 }
 
 /* Where a tile stands: block j of a weight tile of the first panel, and of the first column. */
@@ -246,7 +112,7 @@ ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
 
 /* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
 ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int n_cols,
-    const int first, const struct cursor *at, __m512 sum[TILE_PANELS][TILE_COLS])
+    const int first, const struct cursor *at, fvec sum[TILE_PANELS][TILE_COLS])
 {
     const int half = first / 16;
     __m512i dot[TILE_PANELS][TILE_COLS];
@@ -275,16 +141,16 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
     }
     UNROLL
     for (int p = 0; p < n_panels; p++) {
-        const struct scales s = load_scales(type, at->header + p * at->panel_bytes, at->j, half);
+        const struct scales s = load_scales(type, at->header + p * at->panel_bytes, at->j, half, 0);
 
         UNROLL
         for (int c = 0; c < n_cols; c++) {
-            const f32x16 scale = s.scale * act_at(at, c)->scale;
+            const fvec scale = s.scale * act_at(at, c)->scale;
 
-            sum[p][c] = fma512(int_to_float(dot[p][c]), (__m512)scale, sum[p][c]);
+            sum[p][c] = fma_lanes(to_float((ivec)dot[p][c]), scale, sum[p][c]);
             if (wmat_has_base(type))
-                sum[p][c] =
-                    fma512((__m512)s.base, base_factor(type, act_at(at, c), half), sum[p][c]);
+                sum[p][c] = fma_lanes(
+                    s.base, (fvec){0} + base_factor(type, act_at(at, c), half), sum[p][c]);
         }
     }
 }
@@ -298,13 +164,13 @@ ALWAYS_INLINE void tile_q8(
         .panel_bytes = t->n_panels == n_panels ? t->panel_bytes : 0,
         .col_bytes = t->col_bytes};
     const uint8_t *fetch = t->fetch;
-    __m512 sum[TILE_PANELS][TILE_COLS];
+    fvec sum[TILE_PANELS][TILE_COLS];
 
     UNROLL
     for (int c = 0; c < n_cols; c++) {
         UNROLL
         for (int p = 0; p < n_panels; p++)
-            sum[p][c] = _mm512_setzero_ps();
+            sum[p][c] = (fvec){0};
     }
     for (int left = t->k / BLOCK_K; left > 0; left -= f.tile_blocks) {
         const int n = left < f.tile_blocks ? left : f.tile_blocks;
@@ -326,7 +192,7 @@ ALWAYS_INLINE void tile_q8(
         for (int c = 0; c < n_cols; c++) {
             UNROLL
             for (int p = 0; p < n_panels; p++)
-                _mm512_storeu_ps(t->y + c * t->ldy + p * PANEL_ROWS, sum[p][c]);
+                memcpy(t->y + c * t->ldy + p * PANEL_ROWS, &sum[p][c], sizeof(fvec));
         }
         return;
     }
@@ -334,7 +200,7 @@ ALWAYS_INLINE void tile_q8(
         float out[TILE_PANELS * PANEL_ROWS];
 
         for (int p = 0; p < n_panels; p++)
-            _mm512_storeu_ps(out + p * PANEL_ROWS, sum[p][c]);
+            memcpy(out + p * PANEL_ROWS, &sum[p][c], sizeof(fvec));
         tile_store(t, c, out, t->n_rows);
     }
 }

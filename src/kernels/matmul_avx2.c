@@ -1,0 +1,365 @@
+/* matmul_avx2.c - ACT_Q8 products with AVX2, without VNNI: vpmaddubsw adds two products of an
+ * unsigned and a signed byte in 16 bits, and saturates. It never does here:
+ *
+ *   codes of c <= 15   2 * 15 * 127 = 3810 per product pair: 8 groups fit 16 bits together
+ *   codes of c <= 31   7874: 4 groups;   c <= 63: 16002: 2 groups
+ *   bytes              as two nibbles, the high ones joined with a factor of 16
+ *
+ * Sums of as many groups as fit are widened by one vpmaddwd. A register holds 8 rows, half a panel.
+ */
+#include "kernels/kernels.h"
+
+#define SIMD_X86
+#include "kernels/simd.h"
+
+#define F32_LANES 8
+#define F32_COLS 4
+#include "kernels/matmul_f32.h"
+#include "kernels/matmul_lanes.h"
+#include "kernels/matmul_tiles.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { HALVES = 2, TILE_COLS = 5 };
+
+/* Stops gcc from collecting all products of a block in memory and adding them later. */
+#if defined(USE_SIMDE)
+#define KEEP_IN_REGISTER(v)
+#else
+#define KEEP_IN_REGISTER(v) __asm__("" : "+x"(v))
+#endif
+
+/* Codes as two nibbles. */
+ALWAYS_INLINE bool is_split(enum dtype type)
+{
+    return zero_log2(type) == 7;
+}
+
+/* Groups whose product pairs fit 16 bits together. */
+ALWAYS_INLINE int headroom(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_Q6_K: return 2;
+    case DTYPE_Q5_0:
+    case DTYPE_Q5_1:
+    case DTYPE_Q5_K:
+    case DTYPE_MXFP4: return 4; /* MXFP4: 12 + 16 at most */
+    default: return wmat_sub(type) / 4;
+    }
+}
+
+ALWAYS_INLINE __m256i broadcast4(const int8_t *p)
+{
+    int32_t v;
+
+    memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+
+ALWAYS_INLINE __m256i load256(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+ALWAYS_INLINE __m256i shift_right(__m256i v, int n)
+{
+    return n > 0 ? _mm256_srli_epi16(v, n) : n < 0 ? _mm256_slli_epi16(v, -n) : v;
+}
+
+/* Codes of group g of 8 rows, as unsigned bytes: wmat_word() for all lanes. */
+ALWAYS_INLINE __m256i load_group(enum dtype type, const uint8_t *codes, int g)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i v, high;
+
+    if (type == DTYPE_Q8_0)
+        return load256(codes + 64 * g);
+    if (type == DTYPE_Q2_K || type == DTYPE_Q3_K)
+        v = _mm256_and_si256(
+            shift_right(load256(codes + g / 4 * 64), g % 4 * 2), _mm256_set1_epi8(3));
+    else
+        v = _mm256_and_si256(shift_right(load256(codes + g % 4 * 64), g / 4 * 4), nibble);
+    if (wmat_table(type)) {
+        __m128i table;
+
+        memcpy(&table, wmat_table(type), sizeof(table));
+        table = _mm_add_epi8(table, _mm_set1_epi8((char)(1 << zero_log2(type))));
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), v);
+    }
+    if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K) {
+        high = shift_right(load256(codes + 256), g - 4);
+        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(16)));
+    }
+    if (type == DTYPE_Q6_K) {
+        high = shift_right(load256(codes + 256 + g / 4 * 64), g % 4 * 2 - 4);
+        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(48)));
+    }
+    if (type == DTYPE_Q3_K) {
+        high = shift_right(load256(codes + 128), g - 2);
+        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(4)));
+    }
+    return v;
+}
+
+/* Where a tile stands: block j of a weight tile of the panel's first half, and of the first column.
+ */
+struct cursor {
+    const uint8_t *header, *codes, *x;
+    int j, row;
+    size_t col_bytes;
+};
+
+ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
+{
+    return (const struct act_block *)(at->x + c * at->col_bytes);
+}
+
+/* Start of the integer sums of 16 or 32 k: minus zero point times the sum of the x codes. */
+ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
+{
+    const ivec zero = {0};
+    int32_t offset = x->offset;
+
+    if (zero_log2(type) < 0)
+        return zero;
+    if (wmat_sub(type) == 16)
+        offset = half ? x->offset_high : offset - x->offset_high;
+    return zero + (offset >> (7 - zero_log2(type)));
+}
+
+/* Adds n groups from g on, as many as fit 16 bits, to the integer sums. */
+ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int n_cols, const int g,
+    const struct cursor *at, ivec dot[HALVES][TILE_COLS])
+{
+    __m256i low[HALVES][TILE_COLS], high[HALVES][TILE_COLS];
+
+    UNROLL
+    for (int i = 0; i < headroom(type); i++) {
+        UNROLL
+        for (int h = 0; h < n_halves; h++) {
+            const __m256i w = load_group(type, at->codes + 32 * h, g + i);
+            const __m256i w_low = is_split(type) ? _mm256_and_si256(w, _mm256_set1_epi8(15)) : w;
+            const __m256i w_high = _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+
+            UNROLL
+            for (int c = 0; c < n_cols; c++) {
+                const __m256i x = broadcast4(act_at(at, c)->q + 4 * (g + i));
+                const __m256i product = _mm256_maddubs_epi16(w_low, x);
+
+                low[h][c] = i ? _mm256_add_epi16(low[h][c], product) : product;
+                KEEP_IN_REGISTER(low[h][c]);
+                if (is_split(type)) {
+                    const __m256i upper = _mm256_maddubs_epi16(w_high, x);
+
+                    high[h][c] = i ? _mm256_add_epi16(high[h][c], upper) : upper;
+                    KEEP_IN_REGISTER(high[h][c]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (int h = 0; h < n_halves; h++) {
+        UNROLL
+        for (int c = 0; c < n_cols; c++) {
+            dot[h][c] += (ivec)_mm256_madd_epi16(low[h][c], _mm256_set1_epi16(1));
+            if (is_split(type))
+                dot[h][c] += (ivec)_mm256_madd_epi16(high[h][c], _mm256_set1_epi16(16));
+        }
+    }
+}
+
+/* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
+ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_halves, const int n_cols,
+    const int first, const struct cursor *at, fvec sum[HALVES][TILE_COLS])
+{
+    ivec dot[HALVES][TILE_COLS];
+
+    UNROLL
+    for (int c = 0; c < n_cols; c++) {
+        UNROLL
+        for (int h = 0; h < n_halves; h++)
+            dot[h][c] = start(type, act_at(at, c), first / 16);
+    }
+    UNROLL
+    for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g += headroom(type))
+        add_groups(type, n_halves, n_cols, g, at, dot);
+    UNROLL
+    for (int h = 0; h < n_halves; h++) {
+        const struct scales s = load_scales(type, at->header, at->j, first / 16, at->row + 8 * h);
+
+        UNROLL
+        for (int c = 0; c < n_cols; c++) {
+            sum[h][c] = fma_lanes(to_float(dot[h][c]), s.scale * act_at(at, c)->scale, sum[h][c]);
+            if (wmat_has_base(type))
+                sum[h][c] = fma_lanes(
+                    s.base, (fvec){0} + base_factor(type, act_at(at, c), first / 16), sum[h][c]);
+        }
+    }
+}
+
+/* 8 or 16 rows from `row` of the panel on, all of k. */
+ALWAYS_INLINE void tile_q8(
+    enum dtype type, const int n_halves, const int n_cols, const struct tile *t, int row)
+{
+    const struct wmat_format f = wmat_format(type);
+    struct cursor at = {.header = t->panel, .x = t->x, .row = row, .col_bytes = t->col_bytes};
+    const uint8_t *fetch = t->fetch;
+    fvec sum[HALVES][TILE_COLS];
+    int n_rows = t->n_rows - row;
+
+    UNROLL
+    for (int c = 0; c < n_cols; c++) {
+        UNROLL
+        for (int h = 0; h < n_halves; h++)
+            sum[h][c] = (fvec){0};
+    }
+    for (int left = t->k / BLOCK_K; left > 0; left -= f.tile_blocks) {
+        const int n = left < f.tile_blocks ? left : f.tile_blocks;
+
+        at.codes = at.header + f.header_bytes + 4 * row;
+#pragma GCC unroll 1
+        for (at.j = 0; at.j < n; at.j++) {
+            fetch = tile_fetch(fetch, t->fetch_lines);
+            add_sub_block(type, n_halves, n_cols, 0, &at, sum);
+            if (wmat_sub(type) == 16)
+                add_sub_block(type, n_halves, n_cols, 16, &at, sum);
+            at.codes += f.code_bytes;
+            at.x += sizeof(struct act_block);
+        }
+        at.header = at.codes - 4 * row;
+    }
+    n_rows = n_rows < 8 * n_halves ? n_rows : 8 * n_halves;
+    UNROLL
+    for (int c = 0; c < n_cols; c++) {
+        float out[PANEL_ROWS];
+
+        UNROLL
+        for (int h = 0; h < n_halves; h++)
+            memcpy(out + 8 * h, &sum[h][c], sizeof(fvec));
+        memcpy(t->y + c * t->ldy + row, out, (size_t)(n_rows > 0 ? n_rows : 0) * sizeof(float));
+    }
+}
+
+ALWAYS_INLINE void tile_any(enum dtype type, const struct tile *t)
+{
+#ifdef USE_SIMDE
+    tile_q8(type, HALVES, t->n_cols, t, 0);
+#else
+    if (t->n_cols == 1) {
+        tile_q8(type, HALVES, 1, t, 0);
+        return;
+    }
+    for (int row = 0; row < PANEL_ROWS && row < t->n_rows; row += 8)
+        switch (t->n_cols) {
+        case 2: tile_q8(type, 1, 2, t, row); break;
+        case 3: tile_q8(type, 1, 3, t, row); break;
+        case 4: tile_q8(type, 1, 4, t, row); break;
+        default: tile_q8(type, 1, 5, t, row);
+        }
+#endif
+}
+
+#define DEFINE(type)                              \
+    static void tile_##type(const struct tile *t) \
+    {                                             \
+        tile_any(type, t);                        \
+    }
+WMAT_QUANTISED(DEFINE)
+
+static void run(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
+{
+    struct tiling how = {1, 4, 1, NULL};
+
+    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    if (x->kind == ACT_F32) {
+        run_f32(w, x, y, ldy, first, last);
+        return;
+    }
+    switch (w->type->type) {
+#define TILE(type)                                 \
+    case type:                                     \
+        how.tile = tile_##type;                    \
+        how.cols = is_split(type) ? 3 : TILE_COLS; \
+        break;
+        WMAT_QUANTISED(TILE)
+#undef TILE
+    default: assert(!"ACT_Q8 is for quantised weights");
+    }
+    matmul_tiles(&how, w, x, y, ldy, first, last);
+}
+
+/* Largest lane; lanes are not negative. */
+ALWAYS_INLINE int32_t max_lane(ivec v)
+{
+    __m128i m =
+        _mm_max_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return _mm_cvtsi128_si32(m);
+}
+
+ALWAYS_INLINE int32_t add_lanes(ivec v)
+{
+    __m128i s =
+        _mm_add_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+    return _mm_cvtsi128_si32(s);
+}
+
+/* As matmul_c.c's. */
+ALWAYS_INLINE void quantise_block(const float *x, struct act_block *out)
+{
+    const fvec rounder = (fvec){0} + 0x1.8p23f;
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packs work within halves */
+    ivec magnitude = {0}, code[4];
+    fvec v[4];
+    int32_t peak_bits, sum[2];
+    float peak;
+
+    memcpy(v, x, sizeof(v));
+    for (int i = 0; i < 4; i++)
+        magnitude = (ivec)_mm256_max_epi32((__m256i)magnitude, (__m256i)((ivec)v[i] & 0x7fffffff));
+    peak_bits = max_lane(magnitude);
+    peak = f32_of_bits((uint32_t)peak_bits);
+    if (peak_bits >= 0x7f800000 || peak <= ACT_TINY) {
+        memset(out, 0, sizeof(*out));
+        if (peak_bits >= 0x7f800000)
+            out->scale = out->sum = NAN;
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        code[i] = (ivec)(v[i] * (127 / peak) + rounder) - (ivec)rounder;
+    sum[0] = add_lanes(code[0] + code[1]);
+    sum[1] = add_lanes(code[2] + code[3]);
+    out->scale = peak / 127;
+    out->offset = -128 * (sum[0] + sum[1]);
+    out->offset_high = -128 * sum[1];
+    out->sum = out->scale * (float)(sum[0] + sum[1]);
+    _mm256_storeu_si256((__m256i *)out->q,
+        _mm256_permutevar8x32_epi32(
+            _mm256_packs_epi16(_mm256_packs_epi32((__m256i)code[0], (__m256i)code[1]),
+                _mm256_packs_epi32((__m256i)code[2], (__m256i)code[3])),
+            order));
+}
+
+static void fill(const struct act *a, int col, const float *x)
+{
+    uint8_t *to = a->data + (size_t)col * a->col_bytes;
+
+    if (a->kind == ACT_Q8)
+        for (int b = 0; b < a->k / BLOCK_K; b++)
+            quantise_block(x + (size_t)b * BLOCK_K, (struct act_block *)to + b);
+    else
+        act_fill_plain(a, to, x);
+}
+
+void matmul_init_avx2(struct kernels *k)
+{
+    k->matmul = (struct matmul_kernels){fill, run};
+}

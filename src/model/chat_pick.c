@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/chat.h"
+#include "model/tokenizer_private.h"
 
 #define WAY_OUT "set chat_format to gemma, gemma3, or none for completions only"
 
@@ -61,6 +62,7 @@ static int recognise(enum chat_format *out, const struct template *t, struct err
 int chat_format_pick(
     enum chat_format *out, const char *setting, const struct source *src, struct err *err)
 {
+    struct buf file = {0};
     struct template t;
     int r;
 
@@ -74,10 +76,16 @@ int chat_format_pick(
         return err_set_at(err, GD_ENOTSUP, "chat_format",
             "chat_format: no format is called \"%.40s\"; there are auto, gemma, gemma3 and none",
             setting);
-    r = source_str(src, "tokenizer.chat_template", &t.text, &t.len, err);
+    if (source_is_folder(src)) {
+        r = tokenizer_folder_template(src, &file, err);
+        t = (struct template){file.data ? file.data : "", file.len};
+    } else {
+        r = source_str(src, "tokenizer.chat_template", &t.text, &t.len, err);
+    }
     if (r > 0)
-        return recognise(out, &t, err);
-    if (r == 0)
+        r = recognise(out, &t, err);
+    else if (r == 0)
         *out = CHAT_NONE;
+    buf_free(&file);
     return r;
 }

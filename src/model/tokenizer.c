@@ -52,6 +52,21 @@ enum piece_kind tokenizer_kind(const char *text, size_t len, bool special)
     return special && !is_unused(text, len) ? PIECE_CONTROL : PIECE_ADDED;
 }
 
+int tokenizer_kind_of_type(int64_t type, const char *text, size_t len)
+{
+    enum { UNKNOWN = 2, CONTROL, USER_DEFINED, UNUSED, BYTE };
+
+    switch (type) {
+    case PIECE_TYPE_NORMAL: return PIECE_NORMAL;
+    case UNKNOWN:
+    case CONTROL: return (int)tokenizer_kind(text, len, true);
+    case USER_DEFINED: return (int)tokenizer_kind(text, len, false);
+    case UNUSED: return PIECE_UNUSED;
+    case BYTE: return PIECE_BYTE;
+    default: return -1;
+    }
+}
+
 int tokenizer_add_eog(struct tokenizer *t, int32_t id, const char *key, struct err *err)
 {
     if (id < 0)
@@ -67,7 +82,8 @@ int tokenizer_add_eog(struct tokenizer *t, int32_t id, const char *key, struct e
     return 0;
 }
 
-int tokenizer_settle(struct tokenizer *t, struct err *err)
+/* eot and the end tokens that are known by their text, when the vocabulary is complete. */
+static int settle(struct tokenizer *t, struct err *err)
 {
     /* Not "</s>", which is an HTML tag in every Gemma vocabulary. */
     static const char *const ends[] = {"<eos>", "<end_of_turn>", "<start_function_response>"};
@@ -85,6 +101,24 @@ int tokenizer_settle(struct tokenizer *t, struct err *err)
             r = tokenizer_add_eog(t, id, ends[i], err);
     }
     return r;
+}
+
+int tokenizer_open(struct tokenizer **out, const struct source *src, struct err *err)
+{
+    struct tokenizer *t = xcalloc(1, sizeof(*t));
+    int r = source_is_folder(src) ? tokenizer_read_folder(t, src, err)
+                                  : tokenizer_read_gguf(t, src, err);
+
+    if (r == 0)
+        r = vocab_finish(t->vocab, t->special.unk, err);
+    if (r == 0)
+        r = settle(t, err);
+    if (r < 0) {
+        tokenizer_close(t);
+        return r;
+    }
+    *out = t;
+    return 0;
 }
 
 void tokenizer_close(struct tokenizer *t)

@@ -2,15 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "model/tokenizer_private.h"
 
 #define TOKENS "tokenizer.ggml.tokens"
 #define SCORES "tokenizer.ggml.scores"
 #define TYPES "tokenizer.ggml.token_type"
-
-/* The values of tokenizer.ggml.token_type. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
 
 static int check_model(const struct source *src, struct err *err)
 {
@@ -53,19 +49,6 @@ static int need_array(const struct source *src, const char *key, uint64_t n,
     return 0;
 }
 
-static int piece_kind(int64_t type, const char *text, size_t len)
-{
-    switch (type) {
-    case TYPE_NORMAL: return PIECE_NORMAL;
-    case TYPE_UNKNOWN:
-    case TYPE_CONTROL: return (int)tokenizer_kind(text, len, true);
-    case TYPE_USER_DEFINED: return (int)tokenizer_kind(text, len, false);
-    case TYPE_UNUSED: return PIECE_UNUSED;
-    case TYPE_BYTE: return PIECE_BYTE;
-    default: return -1;
-    }
-}
-
 static int add_piece(struct vocab *v, const struct source_array *tokens,
     const struct source_array *scores, const struct source_array *types, struct err *err)
 {
@@ -80,7 +63,7 @@ static int add_piece(struct vocab *v, const struct source_array *tokens,
         return err_set_at(err, GD_EFORMAT, SCORES, SCORES " is not a list of numbers");
     if (!source_array_int(types, i, &type))
         return err_set_at(err, GD_EFORMAT, TYPES, TYPES " is not a list of integers");
-    kind = piece_kind(type, p.text, p.len);
+    kind = tokenizer_kind_of_type(type, p.text, p.len);
     if (kind < 0)
         return err_set_at(err, GD_EFORMAT, TYPES, TYPES "[%llu] is %lld, want 1 to 6",
             (unsigned long long)i, (long long)type);
@@ -177,8 +160,7 @@ static int read_vocab(struct vocab **out, const struct source *src, struct err *
     return r;
 }
 
-/* Gemma 1 and 2 cut long runs of blanks another way (tokenizer_encode.c). */
-static int read_blank_rule(struct vocab *v, const struct source *src, struct err *err)
+int tokenizer_blank_rule(struct vocab *v, const struct source *src, struct err *err)
 {
     const char *arch;
     size_t len;
@@ -190,25 +172,13 @@ static int read_blank_rule(struct vocab *v, const struct source *src, struct err
     return r < 0 ? r : 0;
 }
 
-int tokenizer_open(struct tokenizer **out, const struct source *src, struct err *err)
+int tokenizer_read_gguf(struct tokenizer *t, const struct source *src, struct err *err)
 {
-    struct tokenizer *t = xcalloc(1, sizeof(*t));
     int r = check_model(src, err);
 
     if (r == 0)
         r = read_vocab(&t->vocab, src, err);
     if (r == 0)
-        r = read_blank_rule(t->vocab, src, err);
-    if (r == 0)
-        r = read_special(t, src, err);
-    if (r == 0)
-        r = vocab_finish(t->vocab, t->special.unk, err);
-    if (r == 0)
-        r = tokenizer_settle(t, err);
-    if (r < 0) {
-        tokenizer_close(t);
-        return r;
-    }
-    *out = t;
-    return 0;
+        r = tokenizer_blank_rule(t->vocab, src, err);
+    return r < 0 ? r : read_special(t, src, err);
 }

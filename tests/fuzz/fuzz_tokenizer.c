@@ -2,7 +2,8 @@
  *   0 text, encoded with the demo model's vocabulary, both ways, and decoded again
  *   1 ids, decoded
  *   2 a vocabulary of small pieces, and a text to encode with it
- *   3 a GGUF file whose vocabulary is opened */
+ *   3 a GGUF file whose vocabulary is opened
+ *   4 a tokenizer.json, 5 a tokenizer.model */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,29 @@ static void check_gguf(const uint8_t *data, size_t size)
     tokenizer_close(t);
 }
 
+static void keep(const void *ud, size_t id, struct vocab_piece *p)
+{
+    p->score = p->score == p->score ? p->score : 0; /* so that more files open */
+}
+
+/* unk: the first piece, whatever it is. */
+static void check_pieces(const uint8_t *data, size_t size, int json)
+{
+    static const char text[] = "ab  a\n<x> \xe2\x96\x81\xe2\x96\x81 \xff";
+    struct tokenizer t = {0};
+    struct err err = {0};
+    int r = json ? tokenizer_read_json(&t.vocab, (const char *)data, size, &err)
+                 : tokenizer_read_spm(&t.vocab, (const char *)data, size, keep, NULL, &err);
+
+    if (r == 0)
+        r = vocab_finish(t.vocab, 0, &err);
+    if (r == 0)
+        check_text(&t, text, sizeof(text), 0);
+    else
+        require(err.code == r && err.msg[0] && !strpbrk(err.msg, "\r\n"));
+    vocab_destroy(t.vocab);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct tokenizer *demo;
@@ -196,14 +220,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (size == 0)
         return 0;
-    switch (data[0] & 3) {
+    switch (data[0] % 6) {
     case 0:
         check_text(demo, (const char *)data + 1, size - 1, 1);
         check_chat(demo, (const char *)data + 1, size - 1);
         break;
     case 1: check_ids(demo, data + 1, size - 1); break;
     case 2: check_vocabulary(data + 1, size - 1); break;
-    default: check_gguf(data + 1, size - 1);
+    case 3: check_gguf(data + 1, size - 1); break;
+    default: check_pieces(data + 1, size - 1, data[0] % 6 == 4);
     }
     return 0;
 }

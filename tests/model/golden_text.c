@@ -17,7 +17,7 @@
 static const char stand_in[] = "\xee\x86\xa7"; /* U+E1A7 */
 static const char escape[4] = {'E', '1', 'A', '7'};
 
-static void read_all(const char *path, struct buf *out)
+void golden_read(const char *path, struct buf *out)
 {
     FILE *f = fopen(path, "rb");
     char chunk[1 << 14];
@@ -35,7 +35,7 @@ cJSON *golden_load(const char *below)
     struct buf b = {0};
     cJSON *json;
 
-    read_all(golden_path(below), &b);
+    golden_read(golden_path(below), &b);
     buf_putc(&b, '\n');
     assert_null(strstr(b.data, stand_in));
     for (char *at = b.data; (at = strstr(at, "\\u0000"));)

@@ -7,7 +7,9 @@
 #include "base/buf.h"
 #include "model/tokenizer.h"
 
-/* A file below tests/golden; the caller deletes it. Ends the test when it is not there. */
+/* Appends a file; ends the test when it cannot. */
+void golden_read(const char *path, struct buf *out);
+/* A JSON file below tests/golden; the caller deletes it. Ends the test when it is not there. */
 cJSON *golden_load(const char *below);
 
 /* Appends a string of it, which may hold NULs. */

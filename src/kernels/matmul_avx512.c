@@ -208,7 +208,7 @@ ALWAYS_INLINE void tile_q8(
 /* An odd last panel is computed twice by a tile of two: it is one in many. */
 ALWAYS_INLINE void tile_any(enum dtype type, const struct tile *t)
 {
-#ifdef USE_SIMDE
+#ifdef TILES_AS_LOOPS
     tile_q8(type, TILE_PANELS, t->n_cols, t);
 #else
     switch (t->n_cols) {

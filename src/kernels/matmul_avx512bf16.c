@@ -64,7 +64,7 @@ ALWAYS_INLINE void tile_bf16(const int n_panels, const int n_cols, const struct 
 
 ALWAYS_INLINE void tile_cols(const int n_panels, const struct tile *t)
 {
-#ifdef USE_SIMDE
+#ifdef TILES_AS_LOOPS
     tile_bf16(n_panels, t->n_cols, t);
 #else
     switch (t->n_cols) {

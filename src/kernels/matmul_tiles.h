@@ -7,9 +7,18 @@
 #include "kernels/matmul_impl.h"
 
 /* Loops over a tile's constant panels, columns and groups unroll, so that its arrays become
- * registers. Through SIMDe they stay loops, with variable bounds: each intrinsic is a function
- * there, and compiling would take an hour. */
-#ifdef USE_SIMDE
+ * registers. Through SIMDe, where each intrinsic is a function, and under sanitizers they stay
+ * loops with variable bounds: compiling would take minutes, and nobody times those builds. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TILES_AS_LOOPS
+#endif
+#endif
+#if defined(USE_SIMDE) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TILES_AS_LOOPS
+#endif
+
+#ifdef TILES_AS_LOOPS
 #define UNROLL
 #else
 #define UNROLL _Pragma("GCC unroll 16")

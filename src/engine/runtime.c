@@ -121,7 +121,7 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
 
     if (r == 0)
         r = hparams_read(&rt->hp, rt->src, err);
-    if (r == 0)
+    if (r == 0 && !o->ids_only)
         r = tokenizer_open(&rt->tok, rt->src, err);
     if (r == 0)
         r = build_graphs(rt, o, err);

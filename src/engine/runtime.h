@@ -24,7 +24,8 @@ struct runtime_opts {
     int n_threads;                              /* 0 = cpu_allowed() */
     int max_sequences;                          /* rows of the decode graph */
     int max_chunk;                              /* tokens of the prefill graph */
-    bool taps; /* keep every layer's output of the prefill graph for graph_tap() */
+    bool taps;     /* keep every layer's output of the prefill graph for graph_tap() */
+    bool ids_only; /* no tokenizer is opened (tok stays NULL) */
 };
 
 struct weight_store;

@@ -45,13 +45,57 @@ static int check(const struct flow_options *o, const struct hparams *hp, struct 
     return 0;
 }
 
+/* The layers: residual stream in, the value the final norm reads out. */
+static int describe_layers(struct flow *f, int h)
+{
+    const struct hparams *hp = f->hp;
+    int n_layers = f->options.effective_layers ? f->options.effective_layers : hp->n_layers;
+
+    if (hp->per_layer_width)
+        flow_per_layer_embeddings(f, h);
+    if (!hp->n_streams) {
+        for (int i = 0; i < n_layers; i++)
+            h = flow_layer(f, i, h);
+        return h;
+    }
+    flow_altup_streams(f, h);
+    for (int i = 0; i < n_layers; i++)
+        flow_altup_layer(f, i);
+    return flow_altup_merge(f);
+}
+
+/* Embedding models: mean over the sequence, dense maps, length 1. */
+static int describe_embedding(struct flow *f, int x)
+{
+    const struct hparams *hp = f->hp;
+    int y = flow_value(f, -1, ROWS_OUT, hp->width, "mean");
+
+    ir_node(&f->ir, IR_POOL, -1, x, y);
+    for (int i = 0; i < hp->n_dense; i++)
+        y = flow_linear(f, -1, y, "dense",
+            ir_weight(hp->dense_out[i], f->ir.values[y].width, "dense_%d.weight", i + 2));
+    return flow_unary(f, IR_UNIT, -1, y, "embedding vector");
+}
+
+static int describe_head(struct flow *f, int x)
+{
+    const struct hparams *hp = f->hp;
+    struct ir_weight w =
+        ir_weight(hp->vocab, hp->width, hp->separate_head ? "output.weight" : "token_embd.weight");
+
+    w.shared = !hp->separate_head;
+    x = flow_linear(f, -1, x, "logits", w);
+    x = flow_unary(f, IR_SOFTCAP, -1, x, "capped logits");
+    f->ir.nodes[f->ir.n_nodes - 1].cap = hp->final_softcap;
+    return x;
+}
+
 /* The whole model: embedding, layers, final norm, head. */
 static void describe(struct flow *f)
 {
     const struct hparams *hp = f->hp;
-    int n_layers = f->options.effective_layers ? f->options.effective_layers : hp->n_layers;
     struct ir_node *n;
-    int h, x, y;
+    int h, x;
 
     h = ir_value(&f->ir, ROWS_TOKENS, hp->width, "embedding");
     n = ir_node(&f->ir, IR_EMBED, -1, -1, h);
@@ -59,26 +103,20 @@ static void describe(struct flow *f)
     n->weight = ir_weight(hp->vocab, hp->width, "token_embd.weight");
     n->weight.shared = !hp->separate_head;
     flow_tap(f, h);
-    for (int i = 0; i < n_layers; i++)
-        h = flow_layer(f, i, h);
-    if (f->options.taps)
-        f->ir.values[h].norm_input = true;
-
-    x = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
-    ir_node(&f->ir, IR_GATHER, -1, h, x);
-    y = flow_norm(f, -1, x, "norm output", ir_weight(1, hp->width, "output_norm.weight"));
-    flow_tap(f, y);
-    if (f->options.output == FLOW_LAST_LOGITS) {
-        struct ir_weight head = ir_weight(
-            hp->vocab, hp->width, hp->separate_head ? "output.weight" : "token_embd.weight");
-
-        head.shared = !hp->separate_head;
-        y = flow_linear(f, -1, y, "logits", head);
-        x = ir_value(&f->ir, ROWS_OUT, hp->vocab, "capped logits");
-        ir_node(&f->ir, IR_SOFTCAP, -1, y, x)->cap = hp->final_softcap;
-        y = x;
+    x = describe_layers(f, h);
+    f->ir.values[x].norm_input = f->options.taps;
+    if (!hp->bidirectional) {
+        h = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
+        ir_node(&f->ir, IR_GATHER, -1, x, h);
+        x = h;
     }
-    f->ir.values[y].output = true;
+    x = flow_norm(f, -1, x, "norm output", ir_weight(1, hp->width, "output_norm.weight"));
+    flow_tap(f, x);
+    if (hp->bidirectional)
+        x = describe_embedding(f, x);
+    else if (f->options.output == FLOW_LAST_LOGITS)
+        x = describe_head(f, x);
+    f->ir.values[x].output = true;
 }
 
 int flow_create(
@@ -91,6 +129,7 @@ int flow_create(
         return r;
     f = xcalloc(1, sizeof(*f));
     f->hp = hp;
+    f->per_layer = -1;
     f->options = *o;
     describe(f);
     *out = f;

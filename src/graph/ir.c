@@ -18,11 +18,25 @@ int ir_value(struct ir *ir, enum ir_rows rows, int width, const char *fmt, ...)
         ir->values = xrealloc(ir->values, (size_t)ir->cap_values * sizeof(*ir->values));
     }
     v = &ir->values[ir->n_values];
-    *v = (struct ir_value){.rows = rows, .width = width};
+    *v = (struct ir_value){.rows = rows, .width = width, .parent = -1};
     va_start(ap, fmt);
     vsnprintf(v->name, sizeof(v->name), fmt, ap);
     va_end(ap);
     return ir->n_values++;
+}
+
+int ir_view(struct ir *ir, int parent, int offset, int width, const char *name)
+{
+    int v = ir_value(ir, ir->values[parent].rows, width, "%s", name);
+
+    ir->values[v].parent = parent;
+    ir->values[v].offset = offset;
+    return v;
+}
+
+void ir_input(struct ir_node *n, int value)
+{
+    n->in[n->n_in++] = value;
 }
 
 struct ir_node *ir_node(struct ir *ir, enum ir_op op, int layer, int in, int out)
@@ -58,7 +72,9 @@ int ir_uses(const struct ir *ir, int value, int *last)
     *last = -1;
     for (int i = 0; i < ir->n_nodes; i++) {
         for (int j = 0; j < ir->nodes[i].n_in; j++) {
-            if (ir->nodes[i].in[j] == value) {
+            int in = ir->nodes[i].in[j];
+
+            if (in == value || ir->values[in].parent == value) {
                 uses++;
                 *last = i;
             }
@@ -93,7 +109,8 @@ void ir_free(struct ir *ir)
 const char *ir_op_name(enum ir_op op)
 {
     static const char *const names[] = {"embed", "rmsnorm", "matmul", "head_norm", "rope",
-        "attention", "geglu", "add", "softcap", "gather"};
+        "attention", "geglu", "add", "softcap", "gather", "scale", "mul", "tanh", "sparse",
+        "match_rms", "mean", "altup_predict", "altup_correct", "moe", "pool", "unit"};
 
     return names[op];
 }
@@ -129,9 +146,11 @@ void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out)
     switch (n->op) {
     case IR_MATMUL: describe_matmul(&n->mm, out); break;
     case IR_ATTENTION:
-        buf_printf(out, "%s%s heads %d:%d x %d, ", n->attn.norm ? " qk-norm" : "",
-            n->attn.rope ? " rope" : "", n->attn.spec.n_heads, n->attn.spec.n_kv_heads,
-            n->attn.spec.head_dim);
+        buf_printf(out, "%s%s%s heads %d:%d x %d, ", n->attn.norm ? " qk-norm" : "",
+            n->attn.v_norm ? " v-norm" : "", n->attn.rope ? " rope" : "", n->attn.spec.n_heads,
+            n->attn.spec.n_kv_heads, n->attn.spec.head_dim);
+        if (n->attn.kv_layer != n->layer)
+            buf_printf(out, "keys of layer %d, ", n->attn.kv_layer);
         if (n->attn.spec.window)
             buf_printf(out, "window %d", n->attn.spec.window);
         else
@@ -141,7 +160,17 @@ void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out)
         break;
     case IR_EMBED:
     case IR_RMSNORM:
-    case IR_HEAD_NORM: buf_printf(out, " %s", n->weight.name); break;
+    case IR_HEAD_NORM:
+    case IR_SCALE:
+    case IR_MUL:
+        if (n->weight.name[0])
+            buf_printf(out, " %s", n->weight.name);
+        if (n->op == IR_SCALE && !n->weight.name[0])
+            buf_printf(out, " %g", (double)n->scale);
+        break;
+    case IR_MOE:
+        buf_printf(out, " %d of %d experts of %d", n->moe.n_used, n->moe.n_experts, n->moe.width);
+        break;
     case IR_ROPE: buf_printf(out, " table %d", n->rope_table); break;
     case IR_SOFTCAP: buf_printf(out, " %g", (double)n->cap); break;
     default: break;

@@ -50,33 +50,45 @@ int pass_constants(struct ir *ir)
     return changed;
 }
 
-/* Rotation, then head norm, of q and k into the attention that reads them. */
+/* Takes node `from` out and lets the attention at *at read its input instead. */
+static void absorb(struct ir *ir, int *at, int arg, int from)
+{
+    ir->nodes[*at].in[arg] = ir->nodes[from].in[0];
+    ir_remove(ir, from);
+    *at -= from < *at;
+}
+
+/* Rotation, then head norm, of q and k, and the norm of v, into the attention that reads them. */
 static int fuse_attention(struct ir *ir, int at)
 {
-    int changed = 0;
+    bool own = ir->nodes[at].n_in > 1; /* has k and v */
+    int before = ir->n_nodes, v;
 
     for (int step = 0; step < 2; step++) {
         enum ir_op op = step == 0 ? IR_ROPE : IR_HEAD_NORM;
-        struct ir_node *n = &ir->nodes[at];
-        int q = sole_producer(ir, n->in[0], op), k = sole_producer(ir, n->in[1], op);
+        int q = sole_producer(ir, ir->nodes[at].in[0], op);
+        int k = own ? sole_producer(ir, ir->nodes[at].in[1], op) : -1;
 
-        if (q < 0 || k < 0)
-            return changed;
-        n->in[0] = ir->nodes[q].in[0];
-        n->in[1] = ir->nodes[k].in[0];
+        if (q < 0 || (own && k < 0))
+            break;
         if (op == IR_ROPE) {
-            n->attn.rope = true;
+            ir->nodes[at].attn.rope = true;
         } else {
-            n->attn.norm = true;
-            n->attn.q_norm = ir->nodes[q].weight;
-            n->attn.k_norm = ir->nodes[k].weight;
+            ir->nodes[at].attn.norm = true;
+            ir->nodes[at].attn.q_norm = ir->nodes[q].weight;
+            if (own)
+                ir->nodes[at].attn.k_norm = ir->nodes[k].weight;
         }
-        ir_remove(ir, q > k ? q : k); /* both stand before the attention */
-        ir_remove(ir, q > k ? k : q);
-        at -= 2;
-        changed += 2;
+        absorb(ir, &at, 0, q);
+        if (own)
+            absorb(ir, &at, 1, sole_producer(ir, ir->nodes[at].in[1], op));
     }
-    return changed;
+    v = own ? sole_producer(ir, ir->nodes[at].in[2], IR_HEAD_NORM) : -1;
+    if (v >= 0 && !ir->nodes[v].weight.name[0]) {
+        ir->nodes[at].attn.v_norm = true;
+        absorb(ir, &at, 2, v);
+    }
+    return before - ir->n_nodes;
 }
 
 static bool is_plain(const struct ir_node *n)

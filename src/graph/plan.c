@@ -4,12 +4,12 @@
 #include "graph/plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "graph/flow.h"
-#include "graph/weights.h"
 
 int kv_group_of(const struct hparams_layer *l)
 {
@@ -21,7 +21,8 @@ size_t kv_offset_of(const struct hparams *hp, int layer, enum kv_type type)
     size_t at = 0;
 
     for (int i = 0; i < layer; i++)
-        if (kv_group_of(&hp->layers[i]) == kv_group_of(&hp->layers[layer]))
+        if (hp->layers[i].kv_layer == i &&
+            kv_group_of(&hp->layers[i]) == kv_group_of(&hp->layers[layer]))
             at += kv_layer_bytes(type, hp->layers[i].n_kv_heads, hp->layers[i].head_dim);
     return at;
 }
@@ -33,13 +34,15 @@ void kv_layout_of(const struct hparams *hp, int n_layers, enum kv_type type, str
         const struct hparams_layer *l = &hp->layers[i];
         struct kv_group *g = &out->group[kv_group_of(l)];
 
+        if (l->kv_layer != i)
+            continue;
         g->n_layers++;
         g->window = l->window > g->window ? l->window : g->window;
         g->page_bytes += kv_layer_bytes(type, l->n_kv_heads, l->head_dim);
     }
 }
 
-static enum matmul_backend backend_of(const struct graph *g, const struct dtype_info *type)
+enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type)
 {
     switch (g->profile.matmul) {
     case BACKEND_NATIVE: return MATMUL_NATIVE;
@@ -50,15 +53,30 @@ static enum matmul_backend backend_of(const struct graph *g, const struct dtype_
         g->k, type, g->mode == FLOW_PREFILL ? PHASE_PREFILL : PHASE_DECODE, g->profile.exact);
 }
 
+/* A vector, or NULL where none is named. */
+static int take_vector(
+    struct weight_store *store, const struct ir_weight *w, const float **out, struct err *err)
+{
+    return w->name[0] ? weight_store_vector(store, w, out, err) : 0;
+}
+
 static int take_linear(struct graph *g, struct step *s, int i, const struct ir_weight *w,
     struct weight_store *store, struct err *err)
 {
     struct linear *l = &s->linear[i];
-    int r = weight_store_matrix(store, w, &l->w, err);
+    const struct wmat *stack;
+    int r;
 
+    if (w->n_slices) {
+        r = weight_store_stack(store, w, &stack, err);
+        if (r == 0)
+            l->w = stack[w->slice];
+    } else {
+        r = weight_store_matrix(store, w, &l->w, err);
+    }
     if (r < 0)
         return r;
-    l->backend = backend_of(g, l->w.type);
+    l->backend = plan_backend(g, l->w.type);
     l->kind = l->backend == MATMUL_BLAS ? ACT_F32 : matmul_act(g->k, l->w.type, g->profile.exact);
     s->kinds[l->kind] = true;
     return 0;
@@ -70,9 +88,9 @@ static int take_matmul(struct graph *g, struct step *s, struct weight_store *sto
     int r = 0;
 
     if (mm->branch_norm)
-        r = weight_store_vector(store, &mm->branch, &s->vec2, err);
+        r = take_vector(store, &mm->branch, &s->vec2, err);
     if (r == 0 && mm->norm)
-        r = weight_store_vector(store, &mm->pre, &s->vec, err);
+        r = take_vector(store, &mm->pre, &s->vec, err);
     for (int i = 0; r == 0 && i < mm->n_linears; i++)
         r = take_linear(g, s, i, &mm->linear[i], store, err);
     return r;
@@ -87,17 +105,23 @@ static int take_attention(
     s->kv_offset = kv_offset_of(&g->hp, s->node.attn.kv_layer, g->kv_layout.type);
     if (!s->node.attn.norm)
         return 0;
-    r = weight_store_vector(store, &s->node.attn.q_norm, &s->vec, err);
-    return r < 0 ? r : weight_store_vector(store, &s->node.attn.k_norm, &s->vec2, err);
+    r = take_vector(store, &s->node.attn.q_norm, &s->vec, err);
+    return r < 0 ? r : take_vector(store, &s->node.attn.k_norm, &s->vec2, err);
 }
 
 static int take_weights(
     struct graph *g, struct step *s, struct weight_store *store, struct err *err)
 {
     switch (s->node.op) {
-    case IR_EMBED: return weight_store_matrix(store, &s->node.weight, &s->linear[0].w, err);
+    case IR_EMBED:
+        if (s->node.mapped)
+            return weight_store_rows(store, &s->node.weight, &s->rows, err);
+        return weight_store_matrix(store, &s->node.weight, &s->linear[0].w, err);
     case IR_RMSNORM:
-    case IR_HEAD_NORM: return weight_store_vector(store, &s->node.weight, &s->vec, err);
+    case IR_HEAD_NORM:
+    case IR_SCALE:
+    case IR_MUL: return take_vector(store, &s->node.weight, &s->vec, err);
+    case IR_MOE: return moe_take(g, s, store, err);
     case IR_MATMUL: return take_matmul(g, s, store, err);
     case IR_ATTENTION: return take_attention(g, s, store, err);
     default: return 0;
@@ -176,10 +200,11 @@ static void lay_out(struct graph *g, struct layout *l)
             if (!in_callers_memory(g, n->out[j]))
                 claim(l, n->out[j], value_bytes(g, n->out[j]));
         for (int j = 0; j < n->n_in; j++) {
-            int last, slot = l->slot_of[n->in[j]];
+            int v = ir->values[n->in[j]].parent >= 0 ? ir->values[n->in[j]].parent : n->in[j];
+            int last, slot = l->slot_of[v];
 
-            ir_uses(ir, n->in[j], &last);
-            if (slot >= 0 && last == i && !keeps_buffer(&ir->values[n->in[j]]))
+            ir_uses(ir, v, &last);
+            if (slot >= 0 && last == i && !keeps_buffer(&ir->values[v]))
                 l->slots[slot].busy = false;
         }
     }
@@ -201,6 +226,14 @@ static int allocate_values(struct graph *g, struct err *err)
                 .rows = g->ir.values[v].rows};
         if (l.slot_of[v] >= 0)
             g->values[v].base = (float *)(void *)(g->arena + l.slots[l.slot_of[v]].at);
+    }
+    for (int v = 0; v < g->ir.n_values && g->arena; v++) {
+        const struct ir_value *view = &g->ir.values[v];
+
+        if (view->parent >= 0) {
+            g->values[v] = g->values[view->parent];
+            g->values[v].base += view->offset;
+        }
     }
     free(l.slots);
     free(l.slot_of);
@@ -228,7 +261,7 @@ static void *carve(struct carver *c, size_t bytes)
 
 struct needs {
     int width, k; /* widest value, widest matmul input */
-    size_t attention, blas;
+    size_t attention, blas, moe;
     bool geglu, kinds[ACT_KINDS];
 };
 
@@ -249,9 +282,15 @@ static struct needs needs_of(const struct graph *g)
             if (l->backend == MATMUL_BLAS && matmul_blas_scratch(l->w.k) > n.blas)
                 n.blas = matmul_blas_scratch(l->w.k);
         }
+        if (s->node.op == IR_MOE && moe_scratch(g, s) > n.moe)
+            n.moe = moe_scratch(g, s);
+        n.geglu |= s->node.op == IR_MOE;
         n.geglu |= s->node.op == IR_MATMUL && s->node.mm.epilogue == EPI_GEGLU;
     }
     n.width = n.k;
+    for (int v = 0; v < g->ir.n_values; v++) /* heads of k and v are normed in a row's scratch */
+        if (!in_callers_memory(g, v) && g->ir.values[v].width > n.width)
+            n.width = g->ir.values[v].width;
     return n;
 }
 
@@ -262,6 +301,7 @@ static void carve_all(struct graph *g, struct carver *c)
     for (int kind = 0; kind < ACT_KINDS; kind++)
         if (n.kinds[kind])
             g->act[kind] = carve(c, act_col_bytes((enum act_kind)kind, n.k) * (size_t)g->max_rows);
+    g->moe = carve(c, n.moe);
     for (int t = 0; t < g->n_threads; t++) {
         struct scratch *s = &g->scratch[t];
 
@@ -306,8 +346,8 @@ static int allocate_scratch(struct graph *g, struct err *err)
         const struct rope_spec *r = &g->hp.rope[t];
 
         for (int i = 0; i < r->n_dims / 2; i++)
-            g->inv_freq[t][i] =
-                (float)(1.0 / pow((double)r->freq_base, 2.0 * i / r->n_dims)) * r->freq_scale;
+            g->inv_freq[t][i] = (float)(1.0 / pow((double)r->freq_base, 2.0 * i / r->n_dims)) *
+                                r->freq_scale / (g->rope_factors[t] ? g->rope_factors[t][i] : 1);
     }
     return 0;
 }
@@ -327,8 +367,54 @@ static step_fn *step_of(const struct ir_node *n)
     case IR_ADD: return step_add;
     case IR_SOFTCAP: return step_softcap;
     case IR_GATHER: return step_gather;
+    case IR_SCALE: return step_scale;
+    case IR_MUL: return step_mul;
+    case IR_TANH: return step_tanh;
+    case IR_SPARSE: return step_sparse;
+    case IR_MATCH_RMS: return step_match_rms;
+    case IR_MEAN: return step_mean;
+    case IR_ALTUP_PREDICT: return step_altup_predict;
+    case IR_ALTUP_CORRECT: return step_altup_correct;
+    case IR_MOE: return step_moe;
+    case IR_POOL: return step_pool;
+    case IR_UNIT: return step_unit;
     }
     return NULL;
+}
+
+static int take_rope_factors(struct graph *g, struct weight_store *store, struct err *err)
+{
+    int r = 0;
+
+    for (int t = 0; r == 0 && t < g->hp.n_rope; t++) {
+        struct ir_weight w = ir_weight(1, g->hp.rope[t].n_dims / 2, "rope_freqs.weight");
+
+        if (g->hp.rope[t].factors)
+            r = weight_store_vector(store, &w, &g->rope_factors[t], err);
+    }
+    return r;
+}
+
+/* Tied models may carry a second copy of the embedding as a head, and layers that share K and V the
+ * projections they would have had. */
+static bool may_be_left(void *ud, const char *name)
+{
+    const struct graph *g = ud;
+    char own[64];
+
+    if (strcmp(name, "output.weight") == 0)
+        return !g->hp.separate_head;
+    for (int i = 0; i < g->hp.n_layers; i++) {
+        static const char *const unused[] = {
+            "attn_k.weight", "attn_v.weight", "attn_k_norm.weight"};
+
+        for (int j = 0; g->hp.layers[i].kv_layer != i && j < 3; j++) {
+            snprintf(own, sizeof(own), "blk.%d.%s", i, unused[j]);
+            if (strcmp(name, own) == 0)
+                return true;
+        }
+    }
+    return false;
 }
 
 static int compile(struct graph *g, struct weight_store *store, struct err *err)
@@ -336,6 +422,8 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
     int r = allocate_values(g, err);
 
     weight_store_begin(store);
+    if (r == 0)
+        r = take_rope_factors(g, store, err);
     g->n_steps = g->ir.n_nodes;
     g->steps = xcalloc((size_t)g->n_steps, sizeof(*g->steps));
     for (int i = 0; r == 0 && i < g->n_steps; i++) {
@@ -350,7 +438,7 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
         r = take_weights(g, s, store, err);
     }
     if (r == 0 && !g->options.effective_layers && g->options.output != FLOW_HIDDEN)
-        r = weight_store_end(store, err);
+        r = weight_store_end(store, may_be_left, g, err);
     return r < 0 ? r : allocate_scratch(g, err);
 }
 
@@ -405,6 +493,8 @@ void graph_destroy(struct graph *g)
         return;
     mem_aligned_free(g->arena, g->arena_bytes);
     mem_aligned_free(g->scratch_memory, g->scratch_bytes);
+    for (int i = 0; i < g->n_steps && g->steps; i++)
+        free(g->steps[i].moe);
     free(g->values);
     free(g->steps);
     free(g->scratch);

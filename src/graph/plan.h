@@ -14,6 +14,7 @@
 #include "gemmad/flow.h"
 #include "graph/graph.h"
 #include "graph/ir.h"
+#include "graph/weights.h"
 #include "kernels/kernels.h"
 #include "model/hparams.h"
 
@@ -43,13 +44,15 @@ typedef void step_fn(struct graph *g, struct step *s, int thread);
 struct step {
     step_fn *run;
     struct ir_node node;
-    struct operand in[4], out[4];
+    struct operand in[IR_MAX_ARGS], out[IR_MAX_ARGS];
     const float *vec, *vec2; /* norm weight, or branch and pre norms, or q and k norms */
     struct linear linear[IR_MAX_LINEARS];
-    bool kinds[ACT_KINDS]; /* activation kinds the linears read */
-    int kv_group;          /* IR_ATTENTION: which page table, */
-    size_t kv_offset;      /* and where in a page this layer's planes lie */
-    atomic_int next;       /* next piece to pull; reset before each run */
+    bool kinds[ACT_KINDS];   /* activation kinds the linears read */
+    struct mapped_rows rows; /* IR_EMBED of a table that stays in the file */
+    struct moe *moe;         /* IR_MOE */
+    int kv_group;            /* IR_ATTENTION: which page table, */
+    size_t kv_offset;        /* and where in a page this layer's planes lie */
+    atomic_int next;         /* next piece to pull; reset before each run */
 };
 
 /* One thread's private memory. */
@@ -79,6 +82,8 @@ struct graph {
     size_t arena_bytes;
     struct operand *values;  /* one per IR value */
     uint8_t *act[ACT_KINDS]; /* prepared columns shared by all threads */
+    uint8_t *moe;            /* the mixture in progress */
+    const float *rope_factors[ROPE_TABLES];
     struct scratch *scratch; /* one per thread */
     uint8_t *scratch_memory; /* acts, scratch, tables and row arrays */
     size_t scratch_bytes;
@@ -113,7 +118,23 @@ static inline int n_rows_of(const struct graph *g, enum ir_rows rows)
 step_fn step_embed, step_rmsnorm, step_head_norm, step_rope, step_geglu, step_add, step_softcap,
     step_gather;
 step_fn step_rope_rows; /* fills cos and sin of the run's rows */
-step_fn step_matmul, step_attention;
+step_fn step_matmul, step_attention, step_moe;
+step_fn step_scale, step_mul, step_tanh, step_sparse, step_match_rms, step_mean, step_pool,
+    step_unit;
+step_fn step_altup_predict, step_altup_correct;
+
+/* One layer's experts. */
+struct moe {
+    const struct wmat *gate_up;          /* (n_experts, 2): gate, up; or NULL and the two below */
+    const struct wmat *gate, *up, *down; /* (n_experts) */
+    const float *expert_scale;           /* (n_experts) or NULL */
+    enum act_kind in_kind, down_kind;
+};
+int moe_take(struct graph *g, struct step *s, struct weight_store *store, struct err *err);
+/* Bytes of shared memory a mixture needs for max_rows rows. */
+size_t moe_scratch(const struct graph *g, const struct step *s);
+/* Backend and activation kind for a matrix of this type in this graph. */
+enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type);
 
 /* Where the pages of layer i lie; fills group layouts. */
 void kv_layout_of(const struct hparams *hp, int n_layers, enum kv_type type, struct kv_layout *out);

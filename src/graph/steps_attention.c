@@ -3,6 +3,8 @@
  * First phase, by rows: head norm and rotation of q and k where they are fused in, append to the
  * pages. Second phase: pieces of (sequence, kv head, query rows). When there are fewer pieces than
  * threads, the query heads of a group are split too. */
+#include <string.h>
+
 #include "graph/plan.h"
 
 static struct kv_view view_of(const struct graph *g, const struct step *s, int seq)
@@ -33,15 +35,22 @@ static void norm_and_rotate(
     }
 }
 
-static void append(struct graph *g, struct step *s, int row)
+/* K and V are normed in scratch: another operation may read the raw projection. */
+static void append(struct graph *g, struct step *s, int row, struct scratch *t)
 {
     const struct attention_spec *a = &s->node.attn.spec;
+    size_t bytes = (size_t)(a->n_kv_heads * a->head_dim) * sizeof(float);
     struct kv_view kv = view_of(g, s, g->seq_of[row]);
-    float *k = row_at(g, &s->in[1], row);
 
-    norm_and_rotate(g, s, row_at(g, &s->in[0], row), a->n_heads, s->vec, row);
-    norm_and_rotate(g, s, k, a->n_kv_heads, s->vec2, row);
-    g->k->attention.kv_write(&kv, g->pos[row], k, row_at(g, &s->in[2], row));
+    memcpy(t->row[0], row_at(g, &s->in[1], row), bytes);
+    norm_and_rotate(g, s, t->row[0], a->n_kv_heads, s->vec2, row);
+    memcpy(t->row[1], row_at(g, &s->in[2], row), bytes);
+    for (int h = 0; s->node.attn.v_norm && h < a->n_kv_heads; h++) {
+        float *v = t->row[1] + h * a->head_dim;
+
+        g->k->rmsnorm(v, v, NULL, s->node.eps, a->head_dim);
+    }
+    g->k->attention.kv_write(&kv, g->pos[row], t->row[0], t->row[1]);
 }
 
 /* The pieces of one sequence: kv heads x row blocks x parts of the head group. */
@@ -89,8 +98,11 @@ void step_attention(struct graph *g, struct step *s, int thread)
     int first, last, at;
 
     pool_share(g->n_rows, thread, g->n_threads, &first, &last);
-    for (int r = first; r < last; r++)
-        append(g, s, r);
+    for (int r = first; r < last; r++) {
+        norm_and_rotate(g, s, row_at(g, &s->in[0], r), a->n_heads, s->vec, r);
+        if (s->node.n_in > 1)
+            append(g, s, r, &g->scratch[thread]);
+    }
     pool_barrier(g->pool);
 
     while ((at = atomic_fetch_add(&s->next, 1)) >= 0) {

@@ -15,6 +15,14 @@ static int width_of(const struct graph *g, const struct step *s)
     return g->ir.values[s->node.out[0]].width;
 }
 
+/* Ids beyond the table stand for images and sounds: row 0. */
+static void read_mapped(const struct mapped_rows *m, int32_t token, float *out)
+{
+    size_t row = token < m->rows ? (size_t)token : 0;
+
+    m->type->to_float(m->data + row * m->row_bytes, out, (size_t)m->k);
+}
+
 void step_embed(struct graph *g, struct step *s, int thread)
 {
     int first, last;
@@ -23,8 +31,11 @@ void step_embed(struct graph *g, struct step *s, int thread)
     for (int r = first; r < last; r++) {
         float *y = row_at(g, &s->out[0], r);
 
-        wmat_read_row(&s->linear[0].w, g->token[r], y);
-        g->k->scale(y, y, s->node.scale, s->linear[0].w.k);
+        if (s->node.mapped)
+            read_mapped(&s->rows, g->token[r], y);
+        else
+            wmat_read_row(&s->linear[0].w, g->token[r], y);
+        g->k->scale(y, y, s->node.scale, width_of(g, s));
     }
 }
 

@@ -9,6 +9,7 @@
 struct weight {
     bool taken, shared;
     struct wmat matrix; /* data NULL until packed */
+    struct wmat *stack; /* n_slices of them */
     float *vector;
     void *memory; /* of either */
     size_t bytes;
@@ -36,8 +37,10 @@ void weight_store_destroy(struct weight_store *s)
 {
     if (!s)
         return;
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; i < s->n; i++) {
         mem_aligned_free(s->weights[i].memory, s->weights[i].bytes);
+        free(s->weights[i].stack);
+    }
     free(s->weights);
     free(s);
 }
@@ -48,21 +51,28 @@ void weight_store_begin(struct weight_store *s)
         s->weights[i].taken = false;
 }
 
-/* Tied models may carry a second copy of the embedding as a head; it is not read. */
-static bool may_be_left(const struct source *src, const char *name)
-{
-    return strcmp(name, "output.weight") == 0 && source_tensor(src, "token_embd.weight");
-}
-
-int weight_store_end(struct weight_store *s, struct err *err)
+int weight_store_end(struct weight_store *s, bool (*may_be_left)(void *ud, const char *name),
+    void *ud, struct err *err)
 {
     for (size_t i = 0; i < s->n; i++) {
         const char *name = source_tensor_at(s->src, i)->name;
 
-        if (!s->weights[i].taken && !may_be_left(s->src, name))
+        if (!s->weights[i].taken && !may_be_left(ud, name))
             return err_set_at(err, GD_EFORMAT, name, "tensor %s is not part of this model", name);
     }
     return 0;
+}
+
+/* [rows, k], or n_slices of these one after the other, in whatever way the third dimension cuts
+ * them. */
+static bool fits(const struct tensor *t, const struct ir_weight *want)
+{
+    int64_t n = want->n_slices ? want->n_slices : 1;
+
+    if (t->ne[0] != want->k || t->ne[3] != 1 || t->ne[1] < 1 || t->ne[2] > (1 << 20))
+        return false;
+    return want->n_slices ? t->ne[1] % want->rows == 0 && t->ne[1] / want->rows * t->ne[2] == n
+                          : t->ne[1] == want->rows && t->ne[2] == 1;
 }
 
 /* Finds the tensor, checks that its shape is [rows, k] and that nobody has it yet. */
@@ -74,7 +84,7 @@ static int take(struct weight_store *s, const struct ir_weight *want, const stru
 
     if (!t)
         return err_set_at(err, GD_EFORMAT, want->name, "tensor %s is missing", want->name);
-    if (t->ne[0] != want->k || t->ne[1] != want->rows || t->ne[2] != 1 || t->ne[3] != 1)
+    if (!fits(t, want))
         return err_set_at(err, GD_EFORMAT, want->name,
             "tensor %s has the shape %" PRId64 " x %" PRId64 ", not %d x %d", want->name, t->ne[0],
             t->ne[1], want->k, want->rows);
@@ -129,6 +139,56 @@ int weight_store_matrix(
         s->bytes += w->bytes;
     }
     *out = w->matrix;
+    return 0;
+}
+
+int weight_store_stack(
+    struct weight_store *s, const struct ir_weight *want, const struct wmat **out, struct err *err)
+{
+    const struct dtype_info *type;
+    const struct tensor *t;
+    struct weight *w;
+    int r = take(s, want, &t, &w, err);
+    size_t one, n = (size_t)want->n_slices;
+    struct packing p;
+
+    if (r < 0)
+        return r;
+    if (!w->memory) {
+        type = dtype_find(t->type);
+        w->matrix = wmat_init(type, want->rows, want->k, NULL);
+        one = wmat_bytes(&w->matrix);
+        if (!mem_mul(one, n, &w->bytes) || !(w->memory = mem_aligned(w->bytes)))
+            return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
+        w->stack = xcalloc(n, sizeof(*w->stack));
+        for (size_t i = 0; i < n; i++) {
+            uint8_t *dst = (uint8_t *)w->memory + i * one;
+
+            w->stack[i] = wmat_init(type, want->rows, want->k, dst);
+            p = (struct packing){&w->stack[i], dst, t->data + i * (t->bytes / n)};
+            pool_run(s->pool, pack_share, &p);
+        }
+        mem_forget(t->data, t->bytes);
+        s->bytes += w->bytes;
+    }
+    *out = w->stack;
+    return 0;
+}
+
+int weight_store_rows(
+    struct weight_store *s, const struct ir_weight *want, struct mapped_rows *out, struct err *err)
+{
+    const struct tensor *t;
+    struct weight *w;
+    int r = take(s, want, &t, &w, err);
+
+    if (r < 0)
+        return r;
+    *out = (struct mapped_rows){.type = dtype_find(t->type),
+        .data = t->data,
+        .rows = want->rows,
+        .k = want->k,
+        .row_bytes = t->bytes / (size_t)want->rows};
     return 0;
 }
 

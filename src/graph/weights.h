@@ -3,6 +3,7 @@
 #ifndef GRAPH_WEIGHTS_H
 #define GRAPH_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,13 @@
 #include "model/source.h"
 
 struct weight_store;
+
+struct mapped_rows {
+    const struct dtype_info *type;
+    const uint8_t *data;
+    int rows, k;
+    size_t row_bytes;
+};
 
 /* src must outlive the store; pool (may be NULL) packs. One thread. */
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool);
@@ -25,7 +33,16 @@ int weight_store_matrix(
     struct weight_store *s, const struct ir_weight *w, struct wmat *out, struct err *err);
 int weight_store_vector(
     struct weight_store *s, const struct ir_weight *w, const float **out, struct err *err);
-int weight_store_end(struct weight_store *s, struct err *err);
+/* A stack of n_slices matrices [rows, k]; *out borrowed. */
+int weight_store_stack(
+    struct weight_store *s, const struct ir_weight *w, const struct wmat **out, struct err *err);
+/* A table that stays in the file: its rows are read one at a time. */
+int weight_store_rows(
+    struct weight_store *s, const struct ir_weight *w, struct mapped_rows *out, struct err *err);
+/* may_be_left: tensors of this name are no part of the computation and may remain (published files
+ * carry some). */
+int weight_store_end(struct weight_store *s, bool (*may_be_left)(void *ud, const char *name),
+    void *ud, struct err *err);
 
 size_t weight_store_bytes(const struct weight_store *s);   /* packed so far */
 int64_t weight_store_params(const struct weight_store *s); /* numbers in the file's tensors */

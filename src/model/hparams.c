@@ -7,31 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/hparams_private.h"
 #include "model/source_show.h"
 
-/* Sane limits, well above any Gemma and far below what could overflow an int further on. */
-enum {
-    MAX_WIDTH = 65536,
-    MAX_FFN = 1 << 20,
-    MAX_HEADS = 1024,
-    MAX_HEAD_DIM = 1024,
-    MAX_CONTEXT = 1 << 24,
-    MAX_VOCAB = 1 << 24
-};
-
-/* What a version of Gemma assumes when a key is missing. */
-static const struct family {
-    const char *name;
-    enum gemma_arch arch;
-    bool qk_norm, post_norms;
-    bool has_window; /* layers may have a sliding window */
-    int window;      /* when the key is absent */
-    int period;      /* every period-th layer is global */
-    bool has_softcaps;
-    float attention_softcap, final_softcap;
-    bool has_local_rope; /* sliding layers rotate with a base of their own */
-    int layers_27b;      /* with so many layers, attention is scaled by width / heads */
-} families[] = {
+static const struct family families[] = {
     {.name = "gemma", .arch = GEMMA_1},
     {.name = "gemma2",
         .arch = GEMMA_2,
@@ -52,25 +31,42 @@ static const struct family {
         .has_softcaps = true,
         .has_local_rope = true,
         .layers_27b = 62},
+    {.name = "gemma3n",
+        .arch = GEMMA_3N,
+        .qk_norm = true,
+        .post_norms = true,
+        .has_window = true,
+        .period = 5,
+        .has_softcaps = true,
+        .final_softcap = 30,
+        .has_local_rope = true,
+        .unscaled = true},
+    {.name = "gemma4",
+        .arch = GEMMA_4,
+        .qk_norm = true,
+        .post_norms = true,
+        .has_window = true,
+        .has_softcaps = true,
+        .final_softcap = 30,
+        .has_local_rope = true,
+        .unscaled = true},
+    {.name = "gemma-embedding",
+        .arch = GEMMA_EMBEDDING,
+        .qk_norm = true,
+        .post_norms = true,
+        .has_window = true,
+        .period = 6,
+        .has_local_rope = true,
+        .bidirectional = true},
 };
 
-struct reader {
-    const struct source *src;
-    const struct family *family;
-    struct hparams *hp;
-    struct err *err;
-    char key[96]; /* the one being read */
-};
-
-/* Makes "gemma3.block_count" of "block_count" the key being read. */
-static const char *set_key(struct reader *rd, const char *suffix)
+const char *hparams_key(struct reader *rd, const char *suffix)
 {
     snprintf(rd->key, sizeof(rd->key), "%s.%s", rd->family->name, suffix);
     return rd->key;
 }
 
-/* "The key K " and the rest of the sentence, where K is what the model's own files call it. */
-static void __attribute__((format(printf, 2, 3))) complain(struct reader *rd, const char *fmt, ...)
+void hparams_complain(struct reader *rd, const char *fmt, ...)
 {
     const char *key = source_key_origin(rd->src, rd->key);
     char rest[160];
@@ -82,10 +78,7 @@ static void __attribute__((format(printf, 2, 3))) complain(struct reader *rd, co
     err_fill_at(rd->err, GD_EFORMAT, key, "The key %s %s", key, rest);
 }
 
-/* A macro so that the compiler sees the negative constant being returned. */
-#define refuse(rd, ...) (complain((rd), __VA_ARGS__), GD_EFORMAT)
-
-static int missing(struct reader *rd)
+int hparams_missing(struct reader *rd)
 {
     return err_set_at(rd->err, GD_EFORMAT, rd->key, "The model file lacks the key %s.", rd->key);
 }
@@ -96,10 +89,10 @@ static int out_of_range(struct reader *rd, int64_t value, int min, int max)
 }
 
 /* 1 and *out set, 0 when the key is absent, or an error. */
-static int read_int(struct reader *rd, const char *suffix, int min, int max, int *out)
+int hparams_int(struct reader *rd, const char *suffix, int min, int max, int *out)
 {
     uint32_t u;
-    int r = source_u32(rd->src, set_key(rd, suffix), &u, rd->err);
+    int r = source_u32(rd->src, hparams_key(rd, suffix), &u, rd->err);
 
     if (r <= 0)
         return r;
@@ -109,18 +102,18 @@ static int read_int(struct reader *rd, const char *suffix, int min, int max, int
     return 1;
 }
 
-static int need_int(struct reader *rd, const char *suffix, int min, int max, int *out)
+int hparams_need_int(struct reader *rd, const char *suffix, int min, int max, int *out)
 {
-    int r = read_int(rd, suffix, min, max, out);
+    int r = hparams_int(rd, suffix, min, max, out);
 
-    return r == 0 ? missing(rd) : r;
+    return r == 0 ? hparams_missing(rd) : r;
 }
 
-/* A finite float of at least min. As read_int(). */
-static int read_float(struct reader *rd, const char *suffix, float min, float *out)
+/* A finite float of at least min. As hparams_int(). */
+int hparams_float(struct reader *rd, const char *suffix, float min, float *out)
 {
     float f;
-    int r = source_f32(rd->src, set_key(rd, suffix), &f, rd->err);
+    int r = source_f32(rd->src, hparams_key(rd, suffix), &f, rd->err);
 
     if (r <= 0)
         return r;
@@ -145,9 +138,9 @@ static int read_layers(struct reader *rd, const char *suffix, int min, int max, 
     int64_t v;
     int r;
 
-    set_key(rd, suffix);
+    hparams_key(rd, suffix);
     if (!is_array(rd)) {
-        r = read_int(rd, suffix, min, max, &out[0]);
+        r = hparams_int(rd, suffix, min, max, &out[0]);
         for (int i = 1; r > 0 && i < n; i++)
             out[i] = out[0];
         return r;
@@ -156,9 +149,8 @@ static int read_layers(struct reader *rd, const char *suffix, int min, int max, 
     if (r < 0)
         return r;
     if (a.n != (uint64_t)n)
-        return err_set_at(rd->err, GD_EFORMAT, rd->key,
-            "The key %s has %llu elements, but the model has %d layers.", rd->key,
-            (unsigned long long)a.n, n);
+        return refuse(
+            rd, "has %llu elements, but the model has %d layers.", (unsigned long long)a.n, n);
     for (int i = 0; i < n; i++) {
         if (!source_array_int(&a, (uint64_t)i, &v))
             return refuse(rd, "must be an integer or an array of integers.");
@@ -171,22 +163,14 @@ static int read_layers(struct reader *rd, const char *suffix, int min, int max, 
 
 static int refuse_architecture(const char *name, size_t len, struct err *err)
 {
-    static const char *const later[] = {
-        "gemma3n", "gemma4", "gemma4-assistant", "gemma-embedding", "gemma4_unified", "gemma4moe"};
     struct shown shown;
 
     show(&shown, name, len);
-    for (size_t i = 0; i < sizeof(later) / sizeof(*later); i++)
-        if (strcmp(shown.text, later[i]) == 0)
-            return err_set_at(err, GD_ENOTSUP, "general.architecture",
-                "This version of gemmad does not support %s yet; it runs Gemma 1, 2 and 3.",
-                shown.text);
     if (strcmp(shown.text, "clip") == 0)
         return err_set_at(err, GD_ENOTSUP, "general.architecture",
-            "This is an image encoder (mmproj), not a language model; gemmad runs Gemma 1, 2 and "
-            "3.");
+            "This is an image encoder (mmproj), not a language model; gemmad runs Gemma.");
     return err_set_at(err, GD_ENOTSUP, "general.architecture",
-        "The model's architecture is \"%s\", but gemmad runs Gemma 1, 2 and 3 only.", shown.text);
+        "The model's architecture is \"%s\", but gemmad runs Gemma only.", shown.text);
 }
 
 static int read_architecture(struct reader *rd)
@@ -197,7 +181,7 @@ static int read_architecture(struct reader *rd)
 
     snprintf(rd->key, sizeof(rd->key), "general.architecture");
     if (r <= 0)
-        return r < 0 ? r : missing(rd);
+        return r < 0 ? r : hparams_missing(rd);
     for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
         if (len == strlen(families[i].name) && memcmp(name, families[i].name, len) == 0)
             rd->family = &families[i];
@@ -206,6 +190,8 @@ static int read_architecture(struct reader *rd)
     rd->hp->arch = rd->family->arch;
     rd->hp->qk_norm = rd->family->qk_norm;
     rd->hp->post_norms = rd->family->post_norms;
+    rd->hp->v_norm = rd->family->unscaled;
+    rd->hp->bidirectional = rd->family->bidirectional;
     snprintf(rd->hp->arch_name, sizeof(rd->hp->arch_name), "%s", rd->family->name);
     return 0;
 }
@@ -230,19 +216,19 @@ static int read_name(struct reader *rd)
 static int read_sizes(struct reader *rd)
 {
     struct hparams *hp = rd->hp;
-    int r = need_int(rd, "block_count", 1, HPARAMS_MAX_LAYERS, &hp->n_layers);
+    int r = hparams_need_int(rd, "block_count", 1, HPARAMS_MAX_LAYERS, &hp->n_layers);
 
     if (r >= 0)
-        r = need_int(rd, "embedding_length", 1, MAX_WIDTH, &hp->width);
+        r = hparams_need_int(rd, "embedding_length", 1, MAX_WIDTH, &hp->width);
     if (r >= 0)
-        r = need_int(rd, "context_length", 1, MAX_CONTEXT, &hp->context);
+        r = hparams_need_int(rd, "context_length", 1, MAX_CONTEXT, &hp->context);
     if (r < 0)
         return r;
     hp->embed_scale = sqrtf((float)hp->width);
 
-    r = read_float(rd, "attention.layer_norm_rms_epsilon", 0, &hp->norm_eps);
+    r = hparams_float(rd, "attention.layer_norm_rms_epsilon", 0, &hp->norm_eps);
     if (r == 0)
-        return missing(rd);
+        return hparams_missing(rd);
     if (r > 0 && (hp->norm_eps <= 0 || hp->norm_eps >= 1))
         return refuse(rd, "is %g, but must lie between 0 and 1.", (double)hp->norm_eps);
     return r < 0 ? r : 0;
@@ -257,10 +243,10 @@ static int read_heads(struct reader *rd)
     int r = read_layers(rd, "attention.head_count", 1, MAX_HEADS, heads, n);
 
     if (r <= 0)
-        return r < 0 ? r : missing(rd);
+        return r < 0 ? r : hparams_missing(rd);
     r = read_layers(rd, "feed_forward_length", 1, MAX_FFN, ffn, n);
     if (r <= 0)
-        return r < 0 ? r : missing(rd);
+        return r < 0 ? r : hparams_missing(rd);
     r = read_layers(rd, "attention.head_count_kv", 1, MAX_HEADS, kv_heads, n);
     if (r < 0)
         return r;
@@ -277,31 +263,45 @@ static int read_heads(struct reader *rd)
     return 0;
 }
 
+/* The dimension of the heads of one kind of layer: of the keys with this ending. *dim is the
+ * default. */
+static int read_dim(struct reader *rd, const char *ending, int *dim)
+{
+    char key[64], value_key[64];
+    int value = 0, r;
+
+    snprintf(key, sizeof(key), "attention.key_length%s", ending);
+    snprintf(value_key, sizeof(value_key), "attention.value_length%s", ending);
+    r = hparams_int(rd, value_key, 1, MAX_HEAD_DIM, &value);
+    if (r >= 0)
+        r = hparams_int(rd, key, 1, MAX_HEAD_DIM, dim);
+    if (r < 0)
+        return r;
+    if (*dim == 0)
+        return hparams_missing(rd);
+    if (*dim % 2 != 0 || *dim > MAX_HEAD_DIM)
+        return refuse(rd, "makes heads of %d values, but they must be an even number up to %d.",
+            *dim, MAX_HEAD_DIM);
+    if (value != 0 && value != *dim) {
+        hparams_key(rd, value_key);
+        return refuse(rd, "is %d, but must equal the key length, %d.", value, *dim);
+    }
+    return 0;
+}
+
+/* Sliding layers of Gemma 4 have smaller heads: comes after the windows. */
 static int read_head_dim(struct reader *rd)
 {
     struct hparams *hp = rd->hp;
-    int dim = 0, value = 0;
-    int r = read_int(rd, "attention.value_length", 1, MAX_HEAD_DIM, &value);
+    int dim = hp->width % hp->layers[0].n_heads ? 0 : hp->width / hp->layers[0].n_heads, sliding;
+    int r = read_dim(rd, "", &dim);
 
-    if (r >= 0)
-        r = read_int(rd, "attention.key_length", 1, MAX_HEAD_DIM, &dim);
-    if (r < 0)
-        return r;
-    if (r == 0) {
-        if (hp->width % hp->layers[0].n_heads != 0)
-            return missing(rd);
-        dim = hp->width / hp->layers[0].n_heads;
-    }
-    if (dim % 2 != 0 || dim > MAX_HEAD_DIM)
-        return refuse(rd, "makes heads of %d values, but they must be an even number up to %d.",
-            dim, MAX_HEAD_DIM);
-    if (value != 0 && value != dim) {
-        set_key(rd, "attention.value_length");
-        return refuse(rd, "is %d, but must equal the key length, %d.", value, dim);
-    }
-    for (int i = 0; i < hp->n_layers; i++)
-        hp->layers[i].head_dim = dim;
-    return 0;
+    sliding = dim;
+    if (r >= 0 && hp->arch == GEMMA_4)
+        r = read_dim(rd, "_swa", &sliding);
+    for (int i = 0; r >= 0 && i < hp->n_layers; i++)
+        hp->layers[i].head_dim = hp->layers[i].window ? sliding : dim;
+    return r;
 }
 
 /* A period ("every n-th layer is global") or an array ("true = sliding") says which layers slide.
@@ -315,14 +315,16 @@ static int read_window(struct reader *rd)
 
     if (!f->has_window)
         return 0;
-    r = read_int(rd, "attention.sliding_window", 0, MAX_CONTEXT, &window);
+    r = hparams_int(rd, "attention.sliding_window", 0, MAX_CONTEXT, &window);
     if (r < 0)
         return r;
-    set_key(rd, "attention.sliding_window_pattern");
+    hparams_key(rd, "attention.sliding_window_pattern");
     if (is_array(rd)) {
         r = read_layers(rd, "attention.sliding_window_pattern", 0, 1, sliding, hp->n_layers);
     } else {
-        r = read_int(rd, "attention.sliding_window_pattern", 1, HPARAMS_MAX_LAYERS, &period);
+        r = hparams_int(rd, "attention.sliding_window_pattern", 1, HPARAMS_MAX_LAYERS, &period);
+        if (r == 0 && period == 0)
+            return hparams_missing(rd);
         for (int i = 0; i < hp->n_layers; i++)
             sliding[i] = (i + 1) % period != 0;
     }
@@ -340,16 +342,18 @@ static int read_attention(struct reader *rd)
     hp->attention_softcap = f->attention_softcap;
     hp->final_softcap = f->final_softcap;
     if (f->has_softcaps) {
-        r = read_float(rd, "attn_logit_softcapping", 0, &hp->attention_softcap);
+        r = hparams_float(rd, "attn_logit_softcapping", 0, &hp->attention_softcap);
         if (r >= 0)
-            r = read_float(rd, "final_logit_softcapping", 0, &hp->final_softcap);
+            r = hparams_float(rd, "final_logit_softcapping", 0, &hp->final_softcap);
         if (r < 0)
             return r;
     }
     /* GGUF files do not carry Hugging Face's query_pre_attn_scalar: only the 27B models have one
      * that is not the head dimension. Folders say it, in this key. */
-    r = read_float(rd, "attention.scale", 1e-6f, &hp->attention_scale);
-    if (r == 0 && f->layers_27b && hp->n_layers == f->layers_27b)
+    r = hparams_float(rd, "attention.scale", 1e-6f, &hp->attention_scale);
+    if (r == 0 && f->unscaled)
+        hp->attention_scale = 1;
+    else if (r == 0 && f->layers_27b && hp->n_layers == f->layers_27b)
         hp->attention_scale = 1 / sqrtf((float)hp->width / (float)hp->layers[0].n_heads);
     else if (r == 0)
         hp->attention_scale = 1 / sqrtf((float)hp->layers[0].head_dim);
@@ -369,7 +373,7 @@ static int read_rope_factor(struct reader *rd, float *factor)
     struct shown shown;
     const char *type;
     size_t len;
-    int r = source_str(rd->src, set_key(rd, "rope.scaling.type"), &type, &len, rd->err);
+    int r = source_str(rd->src, hparams_key(rd, "rope.scaling.type"), &type, &len, rd->err);
 
     *factor = 1;
     if (r < 0)
@@ -380,9 +384,9 @@ static int read_rope_factor(struct reader *rd, float *factor)
         return err_set_at(rd->err, GD_ENOTSUP, rd->key,
             "The key %s is \"%s\", but gemmad knows \"none\" and \"linear\" only.", rd->key,
             show(&shown, type, len));
-    r = read_float(rd, "rope.scaling.factor", 1, factor);
+    r = hparams_float(rd, "rope.scaling.factor", 1, factor);
     if (r == 0)
-        r = read_float(rd, "rope.scale_linear", 1, factor);
+        r = hparams_float(rd, "rope.scale_linear", 1, factor);
     if (r == 0 && factor_forgotten(rd->hp)) {
         *factor = 8;
         snprintf(rd->hp->warning, sizeof(rd->hp->warning),
@@ -393,35 +397,46 @@ static int read_rope_factor(struct reader *rd, float *factor)
     return r < 0 ? r : 0;
 }
 
+/* A file may say how many dimensions are rotated: it must be the whole head. */
+static int check_dims(struct reader *rd, const char *suffix, const struct rope_spec *rope)
+{
+    int n_dims = rope->n_dims;
+    int r = hparams_int(rd, suffix, 1, MAX_HEAD_DIM, &n_dims);
+
+    if (r > 0 && rope->n_dims && n_dims != rope->n_dims)
+        return refuse(rd, "is %d, but Gemma rotates whole heads, %d values.", n_dims, rope->n_dims);
+    return r;
+}
+
 static int read_rope(struct reader *rd)
 {
     struct hparams *hp = rd->hp;
-    int head_dim = hp->layers[0].head_dim, n_dims = head_dim;
     struct rope_spec global = {.freq_base = 10000}, local = {.freq_base = 10000, .freq_scale = 1};
     float factor;
     int r = read_rope_factor(rd, &factor);
 
     if (r >= 0)
-        r = read_float(rd, "rope.freq_base", 1, &global.freq_base);
+        r = hparams_float(rd, "rope.freq_base", 1, &global.freq_base);
     if (r >= 0 && rd->family->has_local_rope)
-        r = read_float(rd, "rope.freq_base_swa", 1, &local.freq_base);
-    if (r >= 0)
-        r = read_int(rd, "rope.dimension_count", 1, MAX_HEAD_DIM, &n_dims);
-    if (r < 0)
-        return r;
-    if (n_dims != head_dim)
-        return refuse(rd, "is %d, but Gemma rotates whole heads, %d values.", n_dims, head_dim);
+        r = hparams_float(rd, "rope.freq_base_swa", 1, &local.freq_base);
     global.freq_scale = 1 / factor;
-    global.n_dims = local.n_dims = head_dim;
+    for (int i = 0; r >= 0 && i < hp->n_layers; i++) {
+        bool sliding = rd->family->has_local_rope && hp->layers[i].window > 0;
+
+        hp->layers[i].rope_table = sliding;
+        (sliding ? &local : &global)->n_dims = hp->layers[i].head_dim;
+    }
+    if (global.n_dims == 0)
+        global.n_dims = hp->layers[0].head_dim; /* no layer uses it */
+    if (r >= 0)
+        r = check_dims(rd, "rope.dimension_count", &global);
+    if (r >= 0 && hp->arch == GEMMA_4)
+        r = check_dims(rd, "rope.dimension_count_swa", &local);
+    global.factors = source_tensor(rd->src, "rope_freqs.weight") != NULL;
     hp->rope[0] = global;
-    hp->n_rope = 1;
-    for (int i = 0; rd->family->has_local_rope && i < hp->n_layers; i++)
-        if (hp->layers[i].window > 0) {
-            hp->layers[i].rope_table = 1;
-            hp->rope[1] = local;
-            hp->n_rope = 2;
-        }
-    return 0;
+    hp->rope[1] = local;
+    hp->n_rope = local.n_dims ? 2 : 1;
+    return r < 0 ? r : 0;
 }
 
 static int read_vocab(struct reader *rd)
@@ -446,7 +461,8 @@ static int read_vocab(struct reader *rd)
 int hparams_read(struct hparams *hp, const struct source *src, struct err *err)
 {
     static int (*const steps[])(struct reader *) = {read_architecture, read_name, read_sizes,
-        read_heads, read_head_dim, read_window, read_attention, read_rope, read_vocab};
+        read_heads, read_window, read_head_dim, read_attention, read_rope, read_vocab,
+        hparams_read_later};
     struct reader rd = {.src = src, .hp = hp, .err = err};
     int r = 0;
 

@@ -9,7 +9,7 @@
 #include "gemmad/err.h"
 #include "model/source.h"
 
-enum gemma_arch { GEMMA_1, GEMMA_2, GEMMA_3 };
+enum gemma_arch { GEMMA_1, GEMMA_2, GEMMA_3, GEMMA_3N, GEMMA_4, GEMMA_EMBEDDING };
 
 enum { HPARAMS_MAX_LAYERS = 256 };
 
@@ -19,12 +19,19 @@ struct hparams_layer {
     int window;     /* keys a query sees, itself included; 0 = every earlier position */
     int rope_table; /* index into hparams.rope: 0 global, 1 local */
     int ffn;        /* width of gate and up */
+    int kv_layer;   /* whose K and V it attends to: itself, or an earlier layer that has its own */
+    bool v_from_k;  /* V is the raw K projection, before its norm and rotation */
+    bool moe;       /* has experts: beside the dense feed-forward when that is there, else alone */
+    bool scaled;    /* the whole residual stream is multiplied by a number at the end (Gemma 4) */
+    float
+        sparsity; /* gate values below mean + sparsity * std are cut to 0; 0 = no cut (Gemma 3n) */
 };
 
 struct rope_spec {
     float freq_base;
     float freq_scale; /* 1/factor of linear scaling; 1 = none */
     int n_dims;       /* rotary dimensions: the head dimension for every family here */
+    bool factors; /* inverse frequencies are divided by the tensor rope_freqs.weight, n_dims / 2 */
 };
 
 struct hparams {
@@ -39,7 +46,24 @@ struct hparams {
     float attention_scale, attention_softcap, final_softcap; /* softcaps: 0 = none */
     bool qk_norm;       /* per-head RMSNorm of q and k before RoPE */
     bool post_norms;    /* norms after attention and after the feed-forward (Gemma 2 and later) */
+    bool v_norm;        /* per-head RMSNorm of v without a weight (Gemma 3n, 4) */
     bool separate_head; /* output.weight is there and not tied */
+    /* Per-layer input embeddings (Gemma 3n, 4 E2B and E4B); 0 = none. */
+    int per_layer_width;
+    int per_layer_vocab; /* rows of the table: an id beyond them reads row 0 */
+    /* AltUp residual streams and the Laurel rank (Gemma 3n); 0 = none. Stream 0 is the active one.
+     */
+    int n_streams, laurel_rank;
+    /* Experts: how many, how many a token uses, width of one, and whether a dense feed-forward
+     * stands beside. */
+    int n_experts, n_experts_used, expert_ffn;
+    bool dense_beside_experts, fused_gate_up; /* gate and up of an expert in one tensor */
+    bool router_scaled, expert_scaled; /* Gemma 4: the router reads its own norm of the residual;
+                                          weights are scaled */
+    /* Embedding models: every token sees both ways; the mean of the final states goes through dense
+     * maps. */
+    bool bidirectional;
+    int n_dense, dense_out[2]; /* widths after dense_2 and dense_3 */
     int n_rope;
     struct rope_spec rope[2];
     struct hparams_layer layers[HPARAMS_MAX_LAYERS];

@@ -21,6 +21,9 @@ enum {
 int cmd_serve(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_graph(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 
 /* True when argv[*i] is --name=VALUE or --name VALUE: *value is set and *i moved to the last word

@@ -13,6 +13,9 @@ static const struct command {
     {"serve", cmd_serve, "answer HTTP requests"},
     {"generate", cmd_generate, "complete one prompt and print it"},
     {"tokenize", cmd_tokenize, "show the tokens of a text"},
+    {"verify", cmd_verify, "hold a model's numbers against golden ones"},
+    {"bench", cmd_bench, "measure prefill and decode"},
+    {"graph", cmd_graph, "print the graph the server builds"},
     {"plan", cmd_plan, "show what memory the settings take"},
 };
 

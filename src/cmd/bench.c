@@ -1,0 +1,239 @@
+/* bench.c - gemmad bench: prefill, decode and batched decode in tokens per second. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cmd/cmd.h"
+#include "cmd/tool.h"
+#include "engine/plain.h"
+
+static const char usage[] =
+    "usage: gemmad bench [options] MODEL\n\n"
+    "Measures prefill, decode and batched decode in tokens per second: minimum, median and "
+    "maximum\n"
+    "of the repeats, after one that is not counted. Decode computes the whole head and takes the\n"
+    "most likely token.\n\n"
+    "  --prompt N         tokens of the prompt, 0 = no prefill test (512)\n"
+    "  --gen N            tokens decoded per repeat, 0 = no decode test (64)\n"
+    "  --depth N          tokens already in the cache when decoding starts (0)\n"
+    "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
+    "  --repeat N         counted repeats (5)\n"
+    "  --json             one JSON object instead of a table\n" TOOL_OPTIONS
+    "\nExit codes: 0 done, 1 failed, 2 bad arguments or model.";
+
+enum { MAX_BATCHES = 16, MAX_REPEAT = 1000, CHUNK = 512 };
+
+struct bench {
+    struct runtime_opts ro;
+    int prompt, gen, depth, repeat, batches[MAX_BATCHES], n_batches;
+    bool json;
+};
+
+struct figure {
+    double *values;
+    int n;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void print(
+    const struct bench *b, const char *name, int n_tokens, int batch, struct figure *f, bool first)
+{
+    double median;
+
+    qsort(f->values, (size_t)f->n, sizeof(*f->values), by_value);
+    median = f->n % 2 ? f->values[f->n / 2] : (f->values[f->n / 2 - 1] + f->values[f->n / 2]) / 2;
+    if (b->json)
+        printf("%s\n    {\"test\": \"%s\", \"tokens\": %d, \"depth\": %d, \"batch\": %d, \"min\": "
+               "%.2f, \"median\": %.2f, "
+               "\"max\": %.2f}",
+            first ? "" : ",", name, n_tokens, strcmp(name, "decode") ? 0 : b->depth, batch,
+            f->values[0], median, f->values[f->n - 1]);
+    else
+        printf("%-8s %5d tokens  batch %2d  %9.1f t/s median  %9.1f min  %9.1f max\n", name,
+            n_tokens, batch, median, f->values[0], f->values[f->n - 1]);
+    fflush(stdout);
+}
+
+/* A run of ids that looks like text to nobody, the same each time. */
+static int32_t *some_ids(const struct runtime *rt, int n)
+{
+    int32_t *ids = xcalloc((size_t)n + 1, sizeof(*ids));
+    uint32_t x = 1;
+
+    for (int i = 0; i < n; i++) {
+        x = x * 1664525 + 1013904223;
+        ids[i] = (int32_t)(x >> 8) % rt->hp.vocab;
+    }
+    return ids;
+}
+
+static int bench_prefill(
+    const struct bench *b, struct runtime *rt, struct figure *f, struct err *err)
+{
+    int32_t *ids = some_ids(rt, b->prompt);
+    float *logits = xcalloc((size_t)rt->hp.vocab, sizeof(*logits));
+    struct plain_kv kv;
+    int r = plain_kv_create(&kv, rt, 1, b->prompt, err);
+
+    for (int i = -1; r == 0 && i < b->repeat; i++) {
+        int64_t t = clock_ns();
+
+        plain_feed(rt, &kv, 0, 0, ids, b->prompt, CHUNK, logits);
+        if (i >= 0)
+            f->values[i] = b->prompt * 1e9 / (double)(clock_ns() - t);
+    }
+    if (r == 0)
+        plain_kv_free(&kv);
+    free(logits);
+    free(ids);
+    return r;
+}
+
+static int bench_decode(
+    const struct bench *b, struct runtime *rt, int batch, struct figure *f, struct err *err)
+{
+    size_t vocab = (size_t)rt->hp.vocab;
+    int32_t *ids = some_ids(rt, b->depth), *next = xcalloc((size_t)batch, sizeof(*next));
+    int *past = xcalloc((size_t)batch, sizeof(*past));
+    float *logits = xcalloc((size_t)batch * vocab, sizeof(*logits));
+    struct plain_kv kv;
+    int r = plain_kv_create(&kv, rt, batch, b->depth + b->gen, err);
+
+    for (int s = 0; r == 0 && s < batch; s++)
+        plain_feed(rt, &kv, s, 0, ids, b->depth, CHUNK, NULL);
+    for (int i = -1; r == 0 && i < b->repeat; i++) {
+        int64_t t = clock_ns();
+
+        for (int s = 0; s < batch; s++) {
+            past[s] = b->depth;
+            next[s] = s + 2;
+        }
+        for (int n = 0; n < b->gen; n++) {
+            plain_decode(rt, &kv, past, next, batch, logits);
+            for (int s = 0; s < batch; s++) {
+                past[s]++;
+                next[s] = rt->kernels.argmax(logits + (size_t)s * vocab, rt->hp.vocab);
+            }
+        }
+        if (i >= 0)
+            f->values[i] = (double)b->gen * batch * 1e9 / (double)(clock_ns() - t);
+    }
+    if (r == 0)
+        plain_kv_free(&kv);
+    free(logits);
+    free(past);
+    free(next);
+    free(ids);
+    return r;
+}
+
+static int run(const struct bench *b, struct err *err)
+{
+    struct figure f = {.values = xcalloc((size_t)b->repeat, sizeof(double)), .n = b->repeat};
+    struct runtime *rt = NULL;
+    int64_t t = clock_ns();
+    bool first = true;
+    int r = runtime_open(&rt, &b->ro, err);
+
+    if (r == 0 && b->json)
+        printf("{\"model\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"load_ms\": %.1f, "
+               "\"results\": [",
+            rt->hp.arch_name, isa_name(rt->kernels.isa), pool_threads(rt->pool),
+            (double)(clock_ns() - t) / 1e6);
+    else if (r == 0)
+        printf("%s, %d layers, %.0f MiB of weights, %s, %d threads, loaded in %.0f ms\n",
+            rt->hp.name, rt->hp.n_layers, (double)rt->weight_bytes / (1 << 20),
+            isa_name(rt->kernels.isa), pool_threads(rt->pool), (double)(clock_ns() - t) / 1e6);
+    if (r == 0 && b->prompt) {
+        r = bench_prefill(b, rt, &f, err);
+        if (r == 0)
+            print(b, "prefill", b->prompt, 1, &f, first);
+        first = false;
+    }
+    for (int i = 0; r == 0 && b->gen && i < b->n_batches; i++, first = false) {
+        r = bench_decode(b, rt, b->batches[i], &f, err);
+        if (r == 0)
+            print(b, "decode", b->gen, b->batches[i], &f, first);
+    }
+    if (r == 0 && b->json)
+        puts("\n  ]}");
+    runtime_close(rt);
+    free(f.values);
+    return r;
+}
+
+/* "1,8,16" */
+static int parse_batches(struct bench *b, const char *text)
+{
+    char *end;
+
+    b->n_batches = 0;
+    do {
+        long v = strtol(text, &end, 10);
+
+        if (end == text || v < 1 || v > 512 || b->n_batches == MAX_BATCHES)
+            return -1;
+        b->batches[b->n_batches++] = (int)v;
+        if (v > b->ro.max_sequences)
+            b->ro.max_sequences = (int)v;
+        text = end + 1;
+    } while (*end == ',');
+    return *end ? -1 : 1;
+}
+
+/* 1 taken, 0 another word, -1 wrong (said so). */
+static int option(struct bench *b, int argc, char **argv, int *i)
+{
+    const char *v;
+
+    if (cmd_option(argc, argv, i, "prompt", &v))
+        return cmd_int("prompt", v, 0, 1 << 20, &b->prompt) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "gen", &v))
+        return cmd_int("gen", v, 0, 1 << 20, &b->gen) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "depth", &v))
+        return cmd_int("depth", v, 0, 1 << 20, &b->depth) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "repeat", &v))
+        return cmd_int("repeat", v, 1, MAX_REPEAT, &b->repeat) ? 1 : -1;
+    if (cmd_flag(argv[*i], "json"))
+        return b->json = true, 1;
+    if (cmd_option(argc, argv, i, "batch", &v)) {
+        if (v && parse_batches(b, v) > 0)
+            return 1;
+        cmd_usage_error("bench", "--batch wants numbers from 1 to 512 with commas between");
+        return -1;
+    }
+    return tool_option(argc, argv, i, &b->ro);
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct bench b = {.prompt = 512, .gen = 64, .repeat = 5, .batches = {1}, .n_batches = 1};
+    struct err err;
+
+    if (cmd_wants_help(argc, argv))
+        return puts(usage), EXIT_OK;
+    runtime_opts_default(&b.ro);
+    b.ro.max_sequences = 1;
+    b.ro.max_chunk = CHUNK;
+    for (int i = 0; i < argc; i++) {
+        int r = option(&b, argc, argv, &i);
+
+        if (r < 0)
+            return EXIT_USAGE;
+        if (r == 0 && (argv[i][0] == '-' || b.ro.model_path))
+            return cmd_usage_error("bench", "unexpected \"%.60s\"", argv[i]);
+        if (r == 0)
+            b.ro.model_path = argv[i];
+    }
+    if (!b.ro.model_path)
+        return cmd_usage_error("bench", "which model?");
+    return run(&b, &err) < 0 ? cmd_fail("bench", &err) : EXIT_OK;
+}

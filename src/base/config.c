@@ -31,7 +31,7 @@ struct row {
 
 static const struct row rows[] = {
     {"model", TEXT, FIELD(model), 0, 0, NULL, "",
-        "GGUF file to serve; empty = the small demo model that comes with gemmad"},
+        "GGUF file or Hugging Face folder to serve; empty = the small demo model of gemmad"},
     {"served_model_name", TEXT, FIELD(served_model_name), 0, 0, NULL, "",
         "name clients see in /v1/models; empty = the model file's name without .gguf"},
     {"chat_format", TEXT, FIELD(chat_format), 0, 0, NULL, "auto",

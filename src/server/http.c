@@ -180,10 +180,12 @@ static void refuse_new_work(struct request *q)
 
     if (s->phase == PHASE_READY && !q->conn->over)
         return;
-    err_fill(&err, s->phase > PHASE_READY ? GD_ESTOPPING : GD_EBUSY, "%s",
-        s->phase == PHASE_LOADING                             ? "the model is being loaded"
-        : s->phase > PHASE_LOADING && s->phase != PHASE_READY ? "the server is shutting down"
-                                                              : "there are too many connections");
+    if (s->phase == PHASE_LOADING)
+        err_fill(&err, GD_EBUSY, "the model is being loaded");
+    else if (s->phase == PHASE_READY)
+        err_fill(&err, GD_EBUSY, "there are too many connections");
+    else
+        err_fill(&err, GD_ESTOPPING, "the server is shutting down");
     reply_error(q, &err);
     q->reply.close = s->phase != PHASE_LOADING;
 }

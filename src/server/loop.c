@@ -163,19 +163,23 @@ static void raise_fd_limit(const struct config *cfg)
             (unsigned long long)r.rlim_cur, (unsigned long long)want);
 }
 
+/* The setting, or the last component of the path: a file without .gguf, a folder as it is. */
 static void set_model_id(struct server *s)
 {
-    const char *path = s->opts->engine.model_path, *slash = strrchr(path, '/');
-    char *dot;
+    const char *path = s->opts->engine.model_path;
+    size_t end = strlen(path), begin;
 
     if (s->cfg->served_model_name[0]) {
         snprintf(s->model_id, sizeof(s->model_id), "%s", s->cfg->served_model_name);
         return;
     }
-    snprintf(s->model_id, sizeof(s->model_id), "%s", slash && slash[1] ? slash + 1 : path);
-    dot = strrchr(s->model_id, '.');
-    if (dot && dot != s->model_id && strcmp(dot, ".gguf") == 0)
-        *dot = 0;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/';)
+        begin--;
+    if (end - begin > 5 && strncmp(path + end - 5, ".gguf", 5) == 0)
+        end -= 5;
+    snprintf(s->model_id, sizeof(s->model_id), "%.*s", (int)(end - begin), path + begin);
 }
 
 static int start(struct server *s, struct err *err)

@@ -145,12 +145,16 @@ void socket_keepalive(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacked_ms, sizeof(unacked_ms));
 }
 
-uint64_t socket_bytes_received(int fd)
+/* The kernel's numbers of TCP states; only netinet/tcp.h names them for programs. */
+enum { STATE_CLOSE = 7, STATE_CLOSE_WAIT = 8 };
+
+struct socket_facts socket_facts(int fd)
 {
     struct tcp_info i = {0};
     socklen_t n = sizeof(i);
 
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &n) < 0)
-        return 0;
-    return i.tcpi_bytes_received;
+        return (struct socket_facts){0};
+    return (struct socket_facts){
+        i.tcpi_bytes_received, i.tcpi_state == STATE_CLOSE_WAIT || i.tcpi_state == STATE_CLOSE};
 }

@@ -21,7 +21,12 @@ bool address_is_loopback(const struct sockaddr *a);
 
 /* A peer whose machine vanished sends no FIN: lets the kernel find out within a minute. */
 void socket_keepalive(int fd);
-/* Bytes that have come in so far; 0 where the kernel does not say (unix sockets). */
-uint64_t socket_bytes_received(int fd);
+/* What the kernel knows: bytes that have come in so far, and whether the peer has sent its last one.
+ * Zeros where it does not say (unix sockets). */
+struct socket_facts {
+    uint64_t bytes_received;
+    bool peer_closed;
+};
+struct socket_facts socket_facts(int fd);
 
 #endif

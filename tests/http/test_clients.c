@@ -132,6 +132,22 @@ static void one_that_leaves_in_its_body_is_forgotten(void **state)
     nothing_is_left();
 }
 
+/* Its last bytes and its FIN arrive together. The daemon's own timeouts are 1 s and 3 s here, so
+ * the wait proves only that it is not for ever; test_garbage.c has the long ones. */
+static void one_that_asks_and_leaves_is_not_kept(void **state)
+{
+    for (int i = 0; i < 20; i++) {
+        int fd = dial(&d);
+
+        say(fd, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /li");
+        hang_up(fd);
+        fd = dial(&d);
+        say(fd, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{");
+        hang_up(fd);
+    }
+    wait_metric(&d, "gemmad_http_connections", 1);
+}
+
 static void a_slow_reader_disturbs_nobody(void **state)
 {
     struct answer a;
@@ -341,6 +357,7 @@ int main(void)
         cmocka_unit_test(one_that_leaves_the_queue_frees_its_place),
         cmocka_unit_test(one_that_leaves_a_blocked_stream_frees_its_slot),
         cmocka_unit_test(one_that_leaves_in_its_body_is_forgotten),
+        cmocka_unit_test(one_that_asks_and_leaves_is_not_kept),
         cmocka_unit_test(a_slow_reader_disturbs_nobody),
         cmocka_unit_test(a_reader_that_never_reads_is_dropped),
         cmocka_unit_test(a_dripping_header_is_cut_off),

@@ -42,7 +42,7 @@ static uint32_t in_use(int group)
 
 static void assert_answer(const struct answer *a, const int32_t *ids, int n, int max)
 {
-    int32_t *all = calloc((size_t)(n + max), sizeof(*all));
+    int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
 
     memcpy(all, ids, (size_t)n * sizeof(*ids));
     fake_answer(all, n, max, true);

@@ -41,7 +41,7 @@ static int tear_down(void **state)
 
 static void assert_answer(const struct answer *a, int32_t *ids, int n, int max)
 {
-    int32_t *all = calloc((size_t)(n + max), sizeof(*all));
+    int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
 
     memcpy(all, ids, (size_t)n * sizeof(*ids));
     fake_answer(all, n, max, true);

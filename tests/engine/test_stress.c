@@ -82,7 +82,7 @@ static void one_job(struct caller *c)
     } else if (read_some(c, j, p.n, -1, got)) {
         fake_answer(ids, n_prompt, max, true);
         for (int i = 0; i < p.n; i++)
-            c->wrong = c->wrong || got[i].len != (size_t)max * sizeof(*ids) ||
+            c->wrong = c->wrong || !got[i].data || got[i].len != (size_t)max * sizeof(*ids) ||
                        memcmp(got[i].data, ids + n_prompt, got[i].len) != 0;
         c->n_complete++;
     }

@@ -176,8 +176,10 @@ static int print_answer(struct job *job, struct bell *bell, const struct args *a
 static int run(struct args *a, const char *text, size_t len, struct err *err)
 {
     struct bell bell = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
-    struct chat_message messages[2] = {
-        {ROLE_SYSTEM, a->system, a->system ? strlen(a->system) : 0}, {ROLE_USER, text, len}};
+    struct chat_message messages[2] = {{.role = ROLE_SYSTEM,
+                                           .content = a->system,
+                                           .content_len = a->system ? strlen(a->system) : 0},
+        {.role = ROLE_USER, .content = text, .content_len = len}};
     struct engine_opts o;
     struct engine *e = NULL;
     struct job *job = NULL;

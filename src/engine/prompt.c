@@ -39,7 +39,8 @@ static int check_ids(
 
 int prompt_ids(struct engine *e, const struct prompt *p, struct token_list *out, struct err *err)
 {
-    struct chat_options o = {p->add_generation_prompt, p->continue_final_message};
+    struct chat_options o = {.add_generation_prompt = p->add_generation_prompt,
+        .continue_final_message = p->continue_final_message};
     int r = 0;
 
     switch (p->kind) {

@@ -59,7 +59,8 @@ int engine_apply_template(struct engine *e, const struct chat_message *m, size_t
     bool add_generation_prompt, bool continue_final_message, char **text, size_t *len,
     struct err *err)
 {
-    struct chat_options o = {add_generation_prompt, continue_final_message};
+    struct chat_options o = {.add_generation_prompt = add_generation_prompt,
+        .continue_final_message = continue_final_message};
     struct buf out = {0};
     int r = chat_render(e->chat, m, n, &o, &out, err);
 

@@ -1,18 +1,24 @@
 /* chat_pick.c - which chat format a file's own template is.
  *
- * A template is a program in Jinja; it is not run but recognised by what it must contain. Both
- * formats write the same turns; they differ in what becomes of a system message. */
+ * A template is a program in Jinja; it is not run but recognised by what it must contain: the
+ * frames first, then what tells formats with the same frames apart. */
 #include <string.h>
 
 #include "model/chat.h"
 #include "model/tokenizer_private.h"
 
-#define WAY_OUT "set chat_format to gemma, gemma3, or none for completions only"
+#define NAMES "gemma, gemma3, gemma4, gemma4-small, gemma4-interleaved, functiongemma"
+#define WAY_OUT "set chat_format to one of " NAMES ", or to none for completions only"
 
 static const struct {
     const char *name;
     enum chat_format format;
-} formats[] = {{"none", CHAT_NONE}, {"gemma", CHAT_GEMMA}, {"gemma3", CHAT_GEMMA3}};
+    bool tools, thinking;
+} formats[] = {{"none", CHAT_NONE, false, false}, {"gemma", CHAT_GEMMA, false, false},
+    {"gemma3", CHAT_GEMMA3, false, false}, {"gemma4", CHAT_GEMMA4, true, true},
+    {"gemma4-small", CHAT_GEMMA4_SMALL, true, true},
+    {"gemma4-interleaved", CHAT_GEMMA4_INTERLEAVED, true, true},
+    {"functiongemma", CHAT_FUNCTIONGEMMA, true, false}};
 
 enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
@@ -23,6 +29,24 @@ const char *chat_format_name(enum chat_format f)
             return formats[i].name;
     }
     return "unknown";
+}
+
+bool chat_has_tools(enum chat_format f)
+{
+    for (int i = 0; i < N_FORMATS; i++) {
+        if (formats[i].format == f)
+            return formats[i].tools;
+    }
+    return false;
+}
+
+bool chat_has_thinking(enum chat_format f)
+{
+    for (int i = 0; i < N_FORMATS; i++) {
+        if (formats[i].format == f)
+            return formats[i].thinking;
+    }
+    return false;
 }
 
 struct template
@@ -36,27 +60,53 @@ static bool has(const struct template *t, const char *words)
     return memmem(t->text, t->len, words, strlen(words)) != NULL;
 }
 
-static int recognise(enum chat_format *out, const struct template *t, struct err *err)
+/* Line breaks in a template are written \n or as they are. */
+static bool is_gemma4(enum chat_format *out, const struct template *t)
 {
-    static const char key[] = "tokenizer.chat_template";
+    if (!has(t, "<|turn>") || !has(t, "<turn|>") || !has(t, "model"))
+        return false;
+    *out = has(t, "<|channel>thought\\n<channel|>") || has(t, "<|channel>thought\n<channel|>")
+               ? CHAT_GEMMA4
+               : CHAT_GEMMA4_SMALL;
+    return true;
+}
+
+static bool is_turns(enum chat_format *out, const struct template *t)
+{
     /* Formats that use such turns for something else, too. */
     static const char *const others[] = {"<start_function_", "<escape>", "<|turn>", "<|im_start|>",
         "<start_of_turn>system", "<start_of_turn>developer"};
-    bool known = has(t, "<start_of_turn>") && has(t, "<end_of_turn>") && has(t, "model");
 
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-        known = known && !has(t, others[i]);
-    if (known && (has(t, "System role not supported") || !has(t, "system"))) {
+    if (!has(t, "<start_of_turn>") || !has(t, "<end_of_turn>") || !has(t, "model"))
+        return false;
+    if (has(t, "<start_function_declaration>") && has(t, "<start_function_call>") &&
+        has(t, "<escape>") && has(t, "developer")) {
+        *out = CHAT_FUNCTIONGEMMA;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (has(t, others[i]))
+            return false;
+    }
+    if (has(t, "System role not supported") || !has(t, "system")) {
         *out = CHAT_GEMMA;
-        return 0;
+        return true;
     }
-    /* Before the first turn's text, with an empty line between; written \n\n or as line breaks. */
-    if (known && (has(t, "\\n\\n'") || has(t, "\\n\\n\"") || has(t, "\n\n'") || has(t, "\n\n\""))) {
-        *out = CHAT_GEMMA3;
-        return 0;
-    }
-    return err_set_at(
-        err, GD_ENOTSUP, key, "%s is none of the formats that are built in: " WAY_OUT, key);
+    /* Gemma 3: before the first turn's text, with an empty line between. */
+    *out = CHAT_GEMMA3;
+    return has(t, "\\n\\n'") || has(t, "\\n\\n\"") || has(t, "\n\n'") || has(t, "\n\n\"");
+}
+
+static int recognise(enum chat_format *out, const struct template *t, struct err *err)
+{
+    static const char key[] = "tokenizer.chat_template";
+    enum chat_format f;
+
+    if (!is_gemma4(&f, t) && !is_turns(&f, t))
+        return err_set_at(
+            err, GD_ENOTSUP, key, "%s is none of the formats that are built in: " WAY_OUT, key);
+    *out = f;
+    return 0;
 }
 
 int chat_format_pick(
@@ -74,7 +124,7 @@ int chat_format_pick(
     }
     if (strcmp(setting, "auto") != 0)
         return err_set_at(err, GD_ENOTSUP, "chat_format",
-            "chat_format: no format is called \"%.40s\"; there are auto, gemma, gemma3 and none",
+            "chat_format: no format is called \"%.40s\"; there are auto, " NAMES " and none",
             setting);
     if (source_is_folder(src)) {
         r = tokenizer_folder_template(src, &file, err);

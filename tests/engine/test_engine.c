@@ -358,7 +358,7 @@ static void a_broken_model_is_an_error_not_a_crash(void **state)
 
 static void prompts_are_made_of_text_ids_or_messages(void **state)
 {
-    const struct chat_message messages[] = {{ROLE_USER, "hi", 2}};
+    const struct chat_message messages[] = {{.role = ROLE_USER, .content = "hi", .content_len = 2}};
     struct job_params p;
     struct result r;
     struct job *j;
@@ -393,7 +393,7 @@ static void prompts_are_made_of_text_ids_or_messages(void **state)
 
 static void text_functions_round_trip(void **state)
 {
-    const struct chat_message messages[] = {{ROLE_USER, "hi", 2}};
+    const struct chat_message messages[] = {{.role = ROLE_USER, .content = "hi", .content_len = 2}};
     const int32_t broken[] = {FAKE_BYTE + 0xe2, FAKE_BYTE + 'x'};
     struct err err;
     int32_t *ids, bad[] = {5, FAKE_VOCAB};

@@ -90,7 +90,8 @@ static void check_text(const struct tokenizer *t, const char *text, size_t n, in
 /* A message in a chat: the frames are the only control tokens. */
 static void check_chat(const struct tokenizer *t, const char *text, size_t n)
 {
-    const struct chat_message m[] = {{ROLE_SYSTEM, text, n / 2}, {ROLE_USER, text, n}};
+    const struct chat_message m[] = {{.role = ROLE_SYSTEM, .content = text, .content_len = n / 2},
+        {.role = ROLE_USER, .content = text, .content_len = n}};
     const struct chat_options o = {.add_generation_prompt = true};
     struct token_list ids = {0};
     struct err err;

@@ -33,11 +33,11 @@ static bool is_unused(const char *text, size_t len)
 enum piece_kind tokenizer_kind(const char *text, size_t len, bool special)
 {
     /* Frames and media marks, whatever type the file gives them. */
-    static const char *const frames[] = {"<start_of_turn>", "<end_of_turn>", "<start_of_image>",
-        "<end_of_image>", "<image_soft_token>", "<start_of_audio>", "<end_of_audio>",
-        "<audio_soft_token>", "<start_function_declaration>", "<end_function_declaration>",
-        "<start_function_call>", "<end_function_call>", "<start_function_response>",
-        "<end_function_response>", "<escape>"};
+    static const char *const frames[] = {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>",
+        "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>",
+        "<start_of_audio>", "<end_of_audio>", "<audio_soft_token>", "<start_function_declaration>",
+        "<end_function_declaration>", "<start_function_call>", "<end_function_call>",
+        "<start_function_response>", "<end_function_response>", "<escape>"};
     /* Converters call them control because they look special; tokenizer.json does not. */
     static const char *const plain[] = {"<mask>", "<2mass>", "[@BOS@]"};
 
@@ -82,6 +82,16 @@ int tokenizer_add_eog(struct tokenizer *t, int32_t id, const char *key, struct e
     return 0;
 }
 
+/* A token that begins or ends a prompt is control, too, when it is written as one. */
+static void make_control(struct vocab *v, int32_t id)
+{
+    const char *text = id >= 0 ? v->text + v->at[id] : NULL;
+    size_t n = id >= 0 ? v->at[id + 1] - v->at[id] : 0;
+
+    if (n > 2 && v->kind[id] == PIECE_ADDED && text[0] == '<' && text[n - 1] == '>')
+        v->kind[id] = PIECE_CONTROL;
+}
+
 /* eot and the end tokens that are known by their text, when the vocabulary is complete. */
 static int settle(struct tokenizer *t, struct err *err)
 {
@@ -100,6 +110,9 @@ static int settle(struct tokenizer *t, struct err *err)
         if (id >= 0 && t->vocab->kind[id] == PIECE_CONTROL)
             r = tokenizer_add_eog(t, id, ends[i], err);
     }
+    make_control(t->vocab, t->special.bos);
+    for (int i = 0; i < t->n_eog; i++)
+        make_control(t->vocab, t->eog[i]);
     return r;
 }
 

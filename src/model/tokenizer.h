@@ -43,8 +43,8 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len);
 
 /* Appends ids; no bos or eos of its own. parse_special: control tokens in the text are recognised;
  * without it they are ordinary characters (user text never becomes a control token: ids_plain of
- * tests/golden/tokenizer). Invalid UTF-8 becomes U+FFFD. GD_ENOMEM only. The array grows by
- * realloc: start with zeros, caller frees ids. */
+ * tests/golden/tokenizer). Invalid UTF-8 becomes U+FFFD. GD_ENOMEM, or GD_ETOOBIG above 2 GB. The
+ * array grows by realloc: start with zeros, caller frees ids. */
 struct token_list {
     int32_t *ids;
     size_t n, cap;

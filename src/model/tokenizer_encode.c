@@ -37,6 +37,15 @@ struct encoder {
     size_t first;     /* of out */
 };
 
+static int push(struct encoder *e, int32_t id)
+{
+    int r = token_list_reserve(e->out, 1, e->err);
+
+    if (r == 0)
+        e->out->ids[e->out->n++] = id;
+    return r;
+}
+
 static int encode_unit(struct encoder *e, const char *s, size_t n)
 {
     struct met *m = NULL;
@@ -44,10 +53,8 @@ static int encode_unit(struct encoder *e, const char *s, size_t n)
     uint64_t h;
     int r;
 
-    if (n == 1 && (unsigned char)s[0] < 128 && e->v->ascii[(unsigned char)s[0]] >= 0) {
-        token_list_push(e->out, e->v->ascii[(unsigned char)s[0]]);
-        return 0;
-    }
+    if (n == 1 && (unsigned char)s[0] < 128 && e->v->ascii[(unsigned char)s[0]] >= 0)
+        return push(e, e->v->ascii[(unsigned char)s[0]]);
     if (e->met && n <= CACHE_MAX_UNIT) {
         h = vocab_hash(s, n);
         m = &e->met[h & (((size_t)1 << e->met_bits) - 1)];
@@ -77,7 +84,7 @@ static size_t blanks_greedy(struct encoder *e, size_t n)
             run--;
             continue;
         }
-        token_list_push(e->out, e->v->blanks[run]);
+        e->out->ids[e->out->n++] = e->v->blanks[run];
         n -= run;
     }
     return n;
@@ -106,7 +113,7 @@ static int blanks_even(struct encoder *e, size_t n)
         n = to;
     }
     for (size_t i = 0; i < n; i++)
-        token_list_push(e->out, e->v->blanks[run[i]]);
+        e->out->ids[e->out->n++] = e->v->blanks[run[i]];
     free(run);
     return 0;
 }
@@ -115,7 +122,11 @@ static int blanks_even(struct encoder *e, size_t n)
  */
 static int encode_blanks(struct encoder *e, size_t n, size_t *left)
 {
+    int r = token_list_reserve(e->out, n / 2 + 1, e->err); /* no run is shorter than two */
+
     *left = 0;
+    if (r < 0)
+        return r;
     /* With runs of 2 and 3 no single blank can be left. */
     if (e->v->blanks_even && e->v->blanks[2] >= 0 && e->v->blanks[3] >= 0)
         return blanks_even(e, n);
@@ -219,7 +230,9 @@ static int encode_valid(struct encoder *e, const char *text, size_t len)
         r = flush_gap(e, gap, s, has_sign);
         if (r < 0)
             return r;
-        token_list_push(e->out, id);
+        r = push(e, id);
+        if (r < 0)
+            return r;
         s += n;
         gap = s;
         has_sign = false;
@@ -263,13 +276,15 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 
     if (len == 0)
         return 0;
+    if (len > INT32_MAX)
+        return err_set(err, GD_ETOOBIG, "a text of %zu bytes is too long", len);
     if (!utf8_valid(text, len)) {
         repaired = repair(text, &len);
         if (!repaired)
             return err_set(err, GD_ENOMEM, "out of memory for %zu bytes of text", len);
         text = repaired;
     }
-    if (len >= CACHE_MIN_TEXT && len <= UINT32_MAX) {
+    if (len >= CACHE_MIN_TEXT) {
         for (e.met_bits = 6; e.met_bits < CACHE_MAX_BITS && len >> (e.met_bits + 3); e.met_bits++)
             ;
         e.met = calloc((size_t)1 << e.met_bits, sizeof(*e.met)); /* it does without, too */

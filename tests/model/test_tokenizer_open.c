@@ -343,6 +343,25 @@ static void frames_are_control_whatever_their_type(void **state)
     tokenizer_close(t);
 }
 
+static void tokens_that_end_a_text_are_control(void **state)
+{
+    struct vocabulary v;
+    struct tokenizer *t;
+
+    small_vocabulary(&v);
+    v.pieces[1].type = v.pieces[2].type = USER_DEFINED;
+    add(&v, "<|end|>", USER_DEFINED, -1000);
+    add(&v, "\n", USER_DEFINED, -1000);
+    set_key(&v, "tokenizer.ggml.eos_token_id", GGUF_U32, 265);
+    set_key(&v, "tokenizer.ggml.eom_token_id", GGUF_U32, 266);
+    t = opened(&v);
+    for (int32_t id = 0; id < tokenizer_n_tokens(t); id++)
+        assert_int_equal(tokenizer_is_control(t, id), id <= 5 || id == 265);
+    assert_true(tokenizer_is_eog(t, 266)); /* a line break that ends: text all the same */
+    GIVES(t, "a\n<eos>", true, 263, 266, 1);
+    tokenizer_close(t);
+}
+
 static void long_pieces_have_limits(void **state)
 {
     char text[300];
@@ -382,6 +401,7 @@ int main(void)
         cmocka_unit_test(a_control_token_wins_over_the_same_text),
         cmocka_unit_test(equal_scores_merge_from_the_left),
         cmocka_unit_test(frames_are_control_whatever_their_type),
+        cmocka_unit_test(tokens_that_end_a_text_are_control),
         cmocka_unit_test(long_pieces_have_limits),
     };
 

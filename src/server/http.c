@@ -142,6 +142,11 @@ static bool host_is_ours(const struct request *q, const struct header *h)
 /* Method against route. True when the request goes on. */
 static bool check_method(struct request *q, const struct header *h)
 {
+    if (!q->route && h->method == METHOD_OPTIONS && strcmp(q->uri, "*") == 0) {
+        snprintf(q->reply.allow, sizeof(q->reply.allow), "GET, HEAD, POST, OPTIONS");
+        q->reply.status = 204;
+        return false;
+    }
     if (!q->route) {
         reply_status(q, 404, "there is no such path");
         return false;

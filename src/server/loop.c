@@ -149,6 +149,18 @@ static int start_mhd(struct server *s, struct err *err)
     return 0;
 }
 
+/* A core file would hold prompts, answers and keys. */
+static void forbid_cores(void)
+{
+    struct rlimit r = {0};
+
+    if (getrlimit(RLIMIT_CORE, &r) < 0)
+        return;
+    r.rlim_cur = 0;
+    if (setrlimit(RLIMIT_CORE, &r) < 0)
+        log_warn("core files cannot be switched off");
+}
+
 /* Every connection is a descriptor: take what the hard limit gives, and say when it is too few. */
 static void raise_fd_limit(const struct config *cfg)
 {
@@ -268,6 +280,7 @@ int server_run(const struct server_opts *opts, struct err *err)
     s->created = (int64_t)time(NULL);
     set_model_id(s);
     signal(SIGPIPE, SIG_IGN);
+    forbid_cores();
     if (uv_loop_init(&s->loop) < 0) {
         free(s);
         return err_set(err, GD_EIO, "libuv does not start");

@@ -61,6 +61,9 @@ static void every_path_answers_its_method(void **state)
     assert_int_equal(a.status, 204);
     assert_string_equal(answer_header(&a, "Allow"), "GET, HEAD, OPTIONS");
     answer_free(&a);
+    ask(&d, &a, "OPTIONS", "*");
+    assert_int_equal(a.status, 204);
+    answer_free(&a);
     ask(&d, &a, "HEAD", "/health");
     assert_int_equal(a.status, 200);
     assert_string_equal(answer_header(&a, "Content-Length"), "15");

@@ -5,6 +5,9 @@
 #include "kernels/kernels.h"
 
 #include <string.h>
+#ifdef HAVE_NEONDOT
+#include <sys/auxv.h>
+#endif
 
 #if defined(HAVE_AVX2) && !defined(USE_SIMDE)
 #include <cpuid.h>
@@ -117,6 +120,11 @@ static void fill(struct kernels *k, enum isa max, bool bf16)
     if (max == ISA_NEON) {
         k->isa = ISA_NEON;
         ops_init_neon(k);
+        matmul_init_neon(k);
+#ifdef HAVE_NEONDOT
+        if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+            matmul_init_neondot(k);
+#endif
         attention_init_neon(k);
     }
 #endif

@@ -70,6 +70,7 @@ void matmul_init_avx2(struct kernels *k);
 void matmul_init_avx512(struct kernels *k);
 void matmul_init_avx512bf16(struct kernels *k);
 void matmul_init_neon(struct kernels *k);
+void matmul_init_neondot(struct kernels *k);
 
 /* What the bf16 level calls for every kind but its own. */
 void matmul_run_avx512(

@@ -11,7 +11,7 @@ allow() { # allow LAYER 'regex of includes a file in it may have beside <libc>'
 
 sys='sys/|arpa/|netinet/|linux/'
 allow base    "gemmad/(err|log|config)\.h|base/|$sys"
-allow kernels "gemmad/err\.h|base/|kernels/|cblas|simde/"
+allow kernels "gemmad/err\.h|base/|kernels/|cblas|sys/auxv|simde/"
 # model: config.json and the headers of safetensors files are JSON
 allow model   "gemmad/(err|chat)\.h|base/|kernels/dtype\.h|model/|cjson|$sys"
 allow graph   "gemmad/(err|flow)\.h|base/|kernels/|model/|graph/"

@@ -13,33 +13,34 @@
 
 size_t kv_layer_bytes(enum kv_type type, int n_kv_heads, int head_dim)
 {
-    return 2 * (size_t)n_kv_heads * KV_PAGE * (size_t)head_dim * value_bytes(type);
+    return 2 * (size_t)n_kv_heads * KV_PAGE * (size_t)head_width(head_dim) * value_bytes(type);
 }
 
 /* One thread's scratch. */
 struct room {
-    float *query, *part, *total, *scores, *rescale;
+    float *query, *part, *total, *scores, *padded, *rescale;
 };
 
-static size_t room_floats(int head_dim)
+static size_t room_floats(int width)
 {
-    return MAX_QUERIES * ((size_t)head_dim + 2 * part_stride(head_dim) + ROW_FLOATS + 1);
+    return MAX_QUERIES * ((size_t)width + 2 * part_stride(width) + ROW_FLOATS + 1) + (size_t)width;
 }
 
 size_t attention_scratch(const struct attention_spec *spec)
 {
-    return mem_round_up(room_floats(spec->head_dim) * sizeof(float), 64);
+    return mem_round_up(room_floats(head_width(spec->head_dim)) * sizeof(float), 64);
 }
 
-static struct room room_in(void *scratch, int head_dim)
+static struct room room_in(void *scratch, int width)
 {
     struct room r;
 
     r.query = scratch;
-    r.part = r.query + (size_t)MAX_QUERIES * (size_t)head_dim;
-    r.total = r.part + MAX_QUERIES * part_stride(head_dim);
-    r.scores = r.total + MAX_QUERIES * part_stride(head_dim);
-    r.rescale = r.scores + MAX_QUERIES * ROW_FLOATS;
+    r.part = r.query + (size_t)MAX_QUERIES * (size_t)width;
+    r.total = r.part + MAX_QUERIES * part_stride(width);
+    r.scores = r.total + MAX_QUERIES * part_stride(width);
+    r.padded = r.scores + MAX_QUERIES * ROW_FLOATS;
+    r.rescale = r.padded + width;
     return r;
 }
 
@@ -48,7 +49,7 @@ struct piece {
     const struct attention_task *task;
     const struct attention_math *math;
     struct room room;
-    int pos, n_rows;
+    int width, pos, n_rows;
 };
 
 /* The first key a query at pos sees. */
@@ -75,7 +76,7 @@ void attention_segments(const struct attention_task *t, int *first, int *last)
 
 static size_t part_floats(const struct attention_task *t)
 {
-    return (size_t)t->n_rows * (size_t)t->n_heads * part_stride(t->spec->head_dim);
+    return (size_t)t->n_rows * (size_t)t->n_heads * part_stride(head_width(t->spec->head_dim));
 }
 
 size_t attention_part_bytes(const struct attention_task *t)
@@ -86,15 +87,19 @@ size_t attention_part_bytes(const struct attention_task *t)
 static void load_queries(const struct piece *p)
 {
     const struct attention_task *t = p->task;
-    size_t head_dim = (size_t)t->spec->head_dim;
+    size_t head_dim = (size_t)t->spec->head_dim, width = (size_t)p->width;
     uint8_t *dst = (uint8_t *)p->room.query;
 
-    for (int i = 0; i < p->n_rows * t->n_heads; i++) {
+    for (int i = 0; i < p->n_rows * t->n_heads; i++, dst += width * p->math->query_bytes) {
         int row = p->pos - t->pos + i / t->n_heads, head = t->head + i % t->n_heads;
+        const float *q = t->q + (size_t)row * t->ld + (size_t)head * head_dim;
 
-        p->math->load_query(
-            dst, t->q + (size_t)row * t->ld + (size_t)head * head_dim, (int)head_dim);
-        dst += head_dim * p->math->query_bytes;
+        if (head_dim < width) {
+            memset(p->room.padded, 0, width * sizeof(float));
+            memcpy(p->room.padded, q, head_dim * sizeof(float));
+            q = p->room.padded;
+        }
+        p->math->load_query(dst, q, p->width);
     }
 }
 
@@ -105,21 +110,21 @@ static void fold_block(const struct piece *p, int start, float *part)
     const struct kv_view *kv = p->task->kv;
     const struct room *room = &p->room;
     int first_row = at_least(start - p->pos, 0), last_row = p->n_rows;
-    int head_dim = spec->head_dim, n_heads = p->task->n_heads;
+    int n_heads = p->task->n_heads;
     int kv_head = p->task->head / (spec->n_heads / spec->n_kv_heads);
     int next = start + KV_PAGE < p->pos + p->n_rows ? start + KV_PAGE : start;
-    size_t stride = part_stride(head_dim);
+    size_t stride = part_stride(p->width);
 
     while (first_key(spec, p->pos + last_row - 1) >= start + KV_PAGE)
         last_row--;
 
-    const struct block b = {.head_dim = head_dim,
+    const struct block b = {.width = p->width,
         .first = at_least(first_key(spec, p->pos + first_row) - start, 0),
         .last = at_most(p->pos + last_row - start, KV_PAGE),
         .next = key_plane(kv, next, kv_head)};
     int skipped = first_row * n_heads, n = (last_row - first_row) * n_heads;
     const uint8_t *query =
-        (const uint8_t *)room->query + (size_t)skipped * (size_t)head_dim * p->math->query_bytes;
+        (const uint8_t *)room->query + (size_t)skipped * (size_t)p->width * p->math->query_bytes;
     const uint8_t *k = key_plane(kv, start, kv_head);
 
     part += (size_t)skipped * stride;
@@ -129,7 +134,7 @@ static void fold_block(const struct piece *p, int start, float *part)
 
         room->rescale[i] = p->math->softmax(spec, room->scores + (size_t)i * ROW_FLOATS,
             at_least(first_key(spec, pos) - start, 0), at_most(pos + 1 - start, KV_PAGE),
-            state_of(part + (size_t)i * stride, head_dim));
+            state_of(part + (size_t)i * stride, p->width));
     }
     p->math->accumulate(part, room->scores, room->rescale, n, k + plane_bytes(kv), &b);
 }
@@ -138,28 +143,28 @@ static void fold_block(const struct piece *p, int start, float *part)
 static void fold_segment(const struct piece *p, int segment, float *part)
 {
     const struct attention_spec *spec = p->task->spec;
-    size_t stride = part_stride(spec->head_dim);
+    size_t stride = part_stride(p->width);
     int first = at_least(first_key(spec, p->pos), segment * ATTENTION_SEGMENT);
     int last = at_most(p->pos + p->n_rows, (segment + 1) * ATTENTION_SEGMENT);
 
     for (int i = 0; i < p->n_rows * p->task->n_heads; i++) {
         float *sum = part + (size_t)i * stride;
 
-        memset(sum, 0, (size_t)spec->head_dim * sizeof(float));
-        *state_of(sum, spec->head_dim) = (struct part_state){.max = -INFINITY, .sum = 0};
+        memset(sum, 0, (size_t)p->width * sizeof(float));
+        *state_of(sum, p->width) = (struct part_state){.max = -INFINITY, .sum = 0};
     }
     for (int start = first / KV_PAGE * KV_PAGE; start < last; start += KV_PAGE)
         fold_block(p, start, part);
 }
 
 /* Adds a later segment's part to the total of the earlier ones, for n queries. */
-static void merge(float *total, float *part, int n, int head_dim,
+static void merge(float *total, float *part, int n, int width,
     void (*combine)(float *, float, const float *, float, int))
 {
-    size_t stride = part_stride(head_dim);
+    size_t stride = part_stride(width);
 
     for (int i = 0; i < n; i++, total += stride, part += stride) {
-        struct part_state *to = state_of(total, head_dim), *from = state_of(part, head_dim);
+        struct part_state *to = state_of(total, width), *from = state_of(part, width);
         float max = fmaxf(to->max, from->max);
 
         if (from->sum == 0) /* sees no key of this segment */
@@ -171,7 +176,7 @@ static void merge(float *total, float *part, int n, int head_dim,
 
         float a = expf(to->max - max), b = expf(from->max - max);
 
-        combine(total, a, part, b, head_dim);
+        combine(total, a, part, b, width);
         *to = (struct part_state){.max = max, .sum = to->sum * a + from->sum * b};
     }
 }
@@ -182,11 +187,11 @@ static void write_out(
     const struct attention_task *t = p->task;
     int head_dim = t->spec->head_dim;
 
-    for (int i = 0; i < p->n_rows * t->n_heads; i++, total += part_stride(head_dim)) {
+    for (int i = 0; i < p->n_rows * t->n_heads; i++, total += part_stride(p->width)) {
         int row = p->pos - t->pos + i / t->n_heads, head = t->head + i % t->n_heads;
 
         finish(t->out + (size_t)row * t->ld + (size_t)head * (size_t)head_dim, total,
-            1.0f / state_of(total, head_dim)->sum, head_dim);
+            1.0f / state_of(total, p->width)->sum, head_dim);
     }
 }
 
@@ -202,8 +207,7 @@ static void run_piece(const struct piece *p)
     fold_segment(p, first, p->room.total);
     for (int s = first + 1; s < last; s++) {
         fold_segment(p, s, p->room.part);
-        merge(p->room.total, p->room.part, p->n_rows * rows.n_heads, rows.spec->head_dim,
-            p->math->combine);
+        merge(p->room.total, p->room.part, p->n_rows * rows.n_heads, p->width, p->math->combine);
     }
     write_out(p, p->room.total, p->math->finish);
 }
@@ -211,10 +215,13 @@ static void run_piece(const struct piece *p)
 static struct piece first_piece(const struct attention_task *t, const struct attention_math *math)
 {
     assert(t->n_heads >= 1 && t->n_heads <= MAX_QUERIES);
+    int width = head_width(t->spec->head_dim);
+
     return (struct piece){
         .task = t,
         .math = math,
-        .room = room_in(t->scratch, t->spec->head_dim),
+        .room = room_in(t->scratch, width),
+        .width = width,
         .pos = t->pos,
         .n_rows = at_most(MAX_QUERIES / t->n_heads, t->n_rows),
     };
@@ -247,7 +254,7 @@ void attention_run_segment(
     do {
         load_queries(&p);
         fold_segment(&p, segment, part);
-        part += (size_t)(p.n_rows * t->n_heads) * part_stride(t->spec->head_dim);
+        part += (size_t)(p.n_rows * t->n_heads) * part_stride(p.width);
     } while (next_piece(&p));
 }
 
@@ -265,12 +272,13 @@ void attention_finish(float *out, const float *acc, float factor, int n)
 
 void attention_merge(const struct attention_task *t, float *parts)
 {
-    const struct piece all = {.task = t, .pos = t->pos, .n_rows = t->n_rows};
+    const struct piece all = {
+        .task = t, .width = head_width(t->spec->head_dim), .pos = t->pos, .n_rows = t->n_rows};
     int first, last;
 
     attention_segments(t, &first, &last);
     for (int s = first + 1; s < last; s++)
         merge(parts, parts + (size_t)(s - first) * part_floats(t), t->n_rows * t->n_heads,
-            t->spec->head_dim, attention_combine);
+            all.width, attention_combine);
     write_out(&all, parts, attention_finish);
 }

@@ -21,7 +21,7 @@ enum kv_type { KV_F32, KV_BF16 };
 /* K and V of one layer of one sequence. */
 struct kv_view {
     enum kv_type type;
-    int n_kv_heads, head_dim; /* head_dim a multiple of 16 */
+    int n_kv_heads, head_dim;
     uint8_t *base;       /* pool memory of this layer's group, 64-byte aligned like all below */
     size_t page_stride;  /* bytes from one physical page to the next */
     size_t layer_offset; /* bytes from a page's start to this layer's planes */
@@ -29,14 +29,15 @@ struct kv_view {
         *pages; /* physical page of each logical page; entries below a window may be stale */
 };
 
-/* Bytes of one layer's planes in one page: 2 * n_kv_heads * 64 * head_dim values. */
+/* Bytes of one layer's planes in one page: 2 * n_kv_heads * 64 * head_dim values, head_dim rounded
+ * up to 16. */
 size_t kv_layer_bytes(enum kv_type type, int n_kv_heads, int head_dim);
 
 struct attention_spec {
-    int n_heads, n_kv_heads, head_dim;
-    int window;    /* keys a query sees, itself included; 0 = all (causal) */
-    float scale;   /* applied to q.k */
-    float softcap; /* cap * tanh(s / cap) on scores; 0 = none */
+    int n_heads, n_kv_heads, head_dim; /* head_dim: any even number */
+    int window;                        /* keys a query sees, itself included; 0 = all (causal) */
+    float scale;                       /* applied to q.k */
+    float softcap;                     /* cap * tanh(s / cap) on scores; 0 = none */
 };
 
 /* Causal attention of consecutive queries of one sequence, for heads that share one kv head. The

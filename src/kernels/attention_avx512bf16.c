@@ -22,9 +22,9 @@ static inline vf vf_first_of_pairs(vf pairs)
 
 #include "kernels/attention_simd.h"
 
-static void load_query_bf16(void *dst, const float *q, int head_dim)
+static void load_query_bf16(void *dst, const float *q, int width)
 {
-    for (int d = 0; d < head_dim; d += LANES)
+    for (int d = 0; d < width; d += LANES)
         vf_store_bf16((uint16_t *)dst + d, vf_load(q + d));
 }
 

@@ -5,23 +5,23 @@
 #include <math.h>
 #include <string.h>
 
-static void load_query(void *dst, const float *q, int head_dim)
+static void load_query(void *dst, const float *q, int width)
 {
-    memcpy(dst, q, (size_t)head_dim * sizeof(float));
+    memcpy(dst, q, (size_t)width * sizeof(float));
 }
 
 static void scores_f32(float *s, const void *q, int n_queries, const void *k, const struct block *b)
 {
-    int head_dim = b->head_dim;
+    int width = b->width;
 
     for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
-        const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
+        const float *query = (const float *)q + (size_t)i * (size_t)width;
 
         for (int slot = b->first; slot < b->last; slot++) {
-            const float *key = (const float *)k + key_index(KV_F32, head_dim, slot, 0);
+            const float *key = (const float *)k + key_index(KV_F32, width, slot, 0);
             float dot = 0;
 
-            for (int d = 0; d < head_dim; d++)
+            for (int d = 0; d < width; d++)
                 dot += query[d] * key[16 * d];
             s[slot] = dot;
         }
@@ -31,16 +31,16 @@ static void scores_f32(float *s, const void *q, int n_queries, const void *k, co
 static void scores_bf16(
     float *s, const void *q, int n_queries, const void *k, const struct block *b)
 {
-    int head_dim = b->head_dim;
+    int width = b->width;
 
     for (int i = 0; i < n_queries; i++, s += ROW_FLOATS) {
-        const float *query = (const float *)q + (size_t)i * (size_t)head_dim;
+        const float *query = (const float *)q + (size_t)i * (size_t)width;
 
         for (int slot = b->first; slot < b->last; slot++) {
-            const uint16_t *key = (const uint16_t *)k + key_index(KV_BF16, head_dim, slot, 0);
+            const uint16_t *key = (const uint16_t *)k + key_index(KV_BF16, width, slot, 0);
             float dot = 0;
 
-            for (int d = 0; d < head_dim; d += 2) {
+            for (int d = 0; d < width; d += 2) {
                 dot += query[d] * bf16_to_f32(key[16 * d]);
                 dot += query[d + 1] * bf16_to_f32(key[16 * d + 1]);
             }
@@ -78,15 +78,15 @@ static float softmax(
 static void accumulate_f32(float *acc, const float *p, const float *rescale, int n_queries,
     const void *v, const struct block *b)
 {
-    int head_dim = b->head_dim;
+    int width = b->width;
 
-    for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
-        for (int d = 0; d < head_dim; d++)
+    for (int i = 0; i < n_queries; i++, acc += part_stride(width), p += ROW_FLOATS) {
+        for (int d = 0; d < width; d++)
             acc[d] *= rescale[i];
         for (int slot = b->first; slot < b->last; slot++) {
-            const float *value = (const float *)v + value_index(KV_F32, head_dim, slot, 0);
+            const float *value = (const float *)v + value_index(KV_F32, width, slot, 0);
 
-            for (int d = 0; d < head_dim; d++)
+            for (int d = 0; d < width; d++)
                 acc[d] += p[slot] * value[d];
         }
     }
@@ -95,15 +95,15 @@ static void accumulate_f32(float *acc, const float *p, const float *rescale, int
 static void accumulate_bf16(float *acc, const float *p, const float *rescale, int n_queries,
     const void *v, const struct block *b)
 {
-    int head_dim = b->head_dim;
+    int width = b->width;
 
-    for (int i = 0; i < n_queries; i++, acc += part_stride(head_dim), p += ROW_FLOATS) {
-        for (int d = 0; d < head_dim; d++)
+    for (int i = 0; i < n_queries; i++, acc += part_stride(width), p += ROW_FLOATS) {
+        for (int d = 0; d < width; d++)
             acc[d] *= rescale[i];
         for (int slot = b->first; slot < b->last; slot++) {
-            const uint16_t *value = (const uint16_t *)v + value_index(KV_BF16, head_dim, slot, 0);
+            const uint16_t *value = (const uint16_t *)v + value_index(KV_BF16, width, slot, 0);
 
-            for (int d = 0; d < head_dim; d++)
+            for (int d = 0; d < width; d++)
                 acc[d] += p[slot] * bf16_to_f32(value[2 * d]);
         }
     }
@@ -131,34 +131,40 @@ static void run_segment(const struct attention_task *t, int segment, float *part
 
 static void kv_write(const struct kv_view *kv, int pos, const float *k, const float *v)
 {
-    int head_dim = kv->head_dim, slot = pos % KV_PAGE;
+    int n = kv->head_dim, width = head_width(n), slot = pos % KV_PAGE;
 
-    for (int h = 0; h < kv->n_kv_heads; h++, k += head_dim, v += head_dim) {
+    for (int h = 0; h < kv->n_kv_heads; h++, k += n, v += n) {
         uint8_t *plane = key_plane(kv, pos, h);
-        uint16_t *k16 = (uint16_t *)plane, *v16 = k16 + (size_t)KV_PAGE * (size_t)head_dim;
 
-        if (kv->type == KV_F32) {
-            store_slot_f32((float *)plane, head_dim, slot, k, v);
-            continue;
-        }
-        for (int d = 0; d < head_dim; d++) {
-            k16[key_index(KV_BF16, head_dim, slot, d)] = f32_to_bf16(k[d]);
-            v16[value_index(KV_BF16, head_dim, slot, d)] = f32_to_bf16(v[d]);
+        for (int d = 0; d < n; d += 16) {
+            float k_tail[16], v_tail[16];
+            const float *kd = row_part(k, n, d, k_tail), *vd = row_part(v, n, d, v_tail);
+            uint16_t k16[16], v16[16];
+
+            if (kv->type == KV_F32) {
+                store_part_f32((float *)plane, width, slot, d, kd, vd);
+                continue;
+            }
+            for (int i = 0; i < 16; i++) {
+                k16[i] = f32_to_bf16(kd[i]);
+                v16[i] = f32_to_bf16(vd[i]);
+            }
+            store_part_bf16((uint16_t *)plane, width, slot, d, k16, v16);
         }
     }
 }
 
 static void kv_read(const struct kv_view *kv, int pos, float *k, float *v)
 {
-    int head_dim = kv->head_dim, slot = pos % KV_PAGE;
-    size_t values = (size_t)KV_PAGE * (size_t)head_dim;
+    int head_dim = kv->head_dim, width = head_width(head_dim), slot = pos % KV_PAGE;
+    size_t values = (size_t)KV_PAGE * (size_t)width;
 
     for (int h = 0; h < kv->n_kv_heads; h++, k += head_dim, v += head_dim) {
         const uint8_t *plane = key_plane(kv, pos, h);
 
         for (int d = 0; d < head_dim; d++) {
-            size_t at_k = key_index(kv->type, head_dim, slot, d);
-            size_t at_v = values + value_index(kv->type, head_dim, slot, d);
+            size_t at_k = key_index(kv->type, width, slot, d);
+            size_t at_v = values + value_index(kv->type, width, slot, d);
 
             if (kv->type == KV_F32) {
                 k[d] = ((const float *)plane)[at_k];

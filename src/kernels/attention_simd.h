@@ -12,7 +12,7 @@
 INLINE void scores(
     enum page page, float *s, const void *q, int n_queries, const void *k, const struct block *b)
 {
-    const size_t row = (size_t)b->head_dim * FACTOR_BYTES(page);
+    const size_t row = (size_t)b->width * FACTOR_BYTES(page);
     const uint8_t *x = q;
 
     for (; n_queries >= TILE_QUERIES; n_queries -= TILE_QUERIES) {
@@ -33,7 +33,7 @@ INLINE void accumulate(enum page page, float *acc, const float *p, const float *
 {
     for (; n_queries >= TILE_QUERIES; n_queries -= TILE_QUERIES) {
         values_rows(page, TILE_QUERIES, acc, p, rescale, v, b);
-        acc += TILE_QUERIES * part_stride(b->head_dim);
+        acc += TILE_QUERIES * part_stride(b->width);
         p += TILE_QUERIES * ROW_FLOATS;
         rescale += TILE_QUERIES;
     }
@@ -95,9 +95,9 @@ INLINE float softmax(enum page page, const struct attention_spec *spec, float *s
     return rescale;
 }
 
-static inline void load_query_f32(void *dst, const float *q, int head_dim)
+static inline void load_query_f32(void *dst, const float *q, int width)
 {
-    memcpy(dst, q, (size_t)head_dim * sizeof(float));
+    memcpy(dst, q, (size_t)width * sizeof(float));
 }
 
 static void combine(float *dst, float a, const float *src, float b, int n)
@@ -111,29 +111,37 @@ static void combine(float *dst, float a, const float *src, float b, int n)
 
 static void finish(float *out, const float *acc, float factor, int n)
 {
-    for (int i = 0; i < n; i += LANES)
-        vf_store(out + i, vf_add(vf_mul(vf_load(acc + i), vf_set1(factor)), vf_set1(0)));
+    for (int i = 0; i < n; i += LANES) {
+        vf x = vf_add(vf_mul(vf_load(acc + i), vf_set1(factor)), vf_set1(0));
+
+        if (i + LANES <= n)
+            vf_store(out + i, x);
+        else
+            vf_store_n(out + i, x, n - i);
+    }
 }
 
 static void kv_write(const struct kv_view *kv, int pos, const float *k, const float *v)
 {
-    int head_dim = kv->head_dim, slot = pos % KV_PAGE;
+    int n = kv->head_dim, width = head_width(n), slot = pos % KV_PAGE;
 
-    for (int h = 0; h < kv->n_kv_heads; h++, k += head_dim, v += head_dim) {
-        uint8_t *plane = key_plane(kv, pos, h);
+    for (int h = 0; h < kv->n_kv_heads; h++, k += n, v += n) {
+        void *plane = key_plane(kv, pos, h);
 
-        if (kv->type == KV_F32) {
-            store_slot_f32((float *)(void *)plane, head_dim, slot, k, v);
-            continue;
-        }
-        for (int d = 0; d < head_dim; d += 16) {
+        for (int d = 0; d < n; d += 16) {
+            float k_tail[16], v_tail[16];
+            const float *kd = row_part(k, n, d, k_tail), *vd = row_part(v, n, d, v_tail);
             uint16_t k16[16], v16[16];
 
-            for (int i = 0; i < 16; i += LANES) {
-                vf_store_bf16(k16 + i, vf_load(k + d + i));
-                vf_store_bf16(v16 + i, vf_load(v + d + i));
+            if (kv->type == KV_F32) {
+                store_part_f32(plane, width, slot, d, kd, vd);
+                continue;
             }
-            store_slot_bf16((uint16_t *)(void *)plane, head_dim, slot, d, k16, v16);
+            for (int i = 0; i < 16; i += LANES) {
+                vf_store_bf16(k16 + i, vf_load(kd + i));
+                vf_store_bf16(v16 + i, vf_load(vd + i));
+            }
+            store_part_bf16(plane, width, slot, d, k16, v16);
         }
     }
 }

@@ -12,18 +12,18 @@ enum { TILE_QUERIES = 4 };
 
 /* Scores of n_lines * LANES slots, from a multiple of 16 on, whose keys start at k. */
 INLINE void scores_tile(enum page page, int n_queries, int n_lines, float *s, const uint8_t *q,
-    const uint8_t *k, int head_dim)
+    const uint8_t *k, int width)
 {
-    const size_t plane = KV_PAGE * (size_t)head_dim * PAGE_BYTES(page);
-    const size_t group = 16 * (size_t)head_dim * PAGE_BYTES(page);
-    const size_t q_row = (size_t)head_dim * FACTOR_BYTES(page);
+    const size_t plane = KV_PAGE * (size_t)width * PAGE_BYTES(page);
+    const size_t group = 16 * (size_t)width * PAGE_BYTES(page);
+    const size_t q_row = (size_t)width * FACTOR_BYTES(page);
     vf acc[TILE_QUERIES][TILE_VECTORS];
 
     for (int i = 0; i < n_queries; i++) {
         for (int j = 0; j < n_lines; j++)
             acc[i][j] = vf_set1(0);
     }
-    for (int d = 0; d < head_dim; d += LINE_STEP(page)) {
+    for (int d = 0; d < width; d += LINE_STEP(page)) {
         struct line l[TILE_VECTORS];
 
         for (int j = 0; j < n_lines; j++) {
@@ -54,17 +54,17 @@ INLINE void scores_rows(enum page page, int n_queries, float *s, const uint8_t *
 
     for (; slot + wide - 16 < b->last; slot += wide)
         scores_tile(page, n_queries, TILE_VECTORS, s + slot, q,
-            k + (size_t)slot * (size_t)b->head_dim * PAGE_BYTES(page), b->head_dim);
+            k + (size_t)slot * (size_t)b->width * PAGE_BYTES(page), b->width);
     for (; slot < b->last; slot += 16)
         scores_tile(page, n_queries, 16 / LANES, s + slot, q,
-            k + (size_t)slot * (size_t)b->head_dim * PAGE_BYTES(page), b->head_dim);
+            k + (size_t)slot * (size_t)b->width * PAGE_BYTES(page), b->width);
 }
 
 /* Dimensions [0, n_lines * LANES) from acc and v on. */
 INLINE void values_tile(enum page page, int n_queries, int n_lines, float *acc, const float *p,
     const float *rescale, const uint8_t *v, const struct block *b)
 {
-    const size_t stride = part_stride(b->head_dim);
+    const size_t stride = part_stride(b->width);
     const int step = LINE_STEP(page);
     const uint8_t *x = (const uint8_t *)p;
     vf a[TILE_QUERIES][TILE_VECTORS];
@@ -76,7 +76,7 @@ INLINE void values_tile(enum page page, int n_queries, int n_lines, float *acc, 
             a[i][j] = vf_mul(vf_load(acc + (size_t)i * stride + j * LANES), vf_set1(rescale[i]));
     }
     for (; slot < b->last; slot += step) {
-        const uint8_t *at = v + (size_t)slot * (size_t)b->head_dim * PAGE_BYTES(page);
+        const uint8_t *at = v + (size_t)slot * (size_t)b->width * PAGE_BYTES(page);
 
         for (int j = 0; j < n_lines; j++, at += LANES * sizeof(float)) {
             if (j * LANES % 16 == 0)
@@ -103,13 +103,13 @@ INLINE void values_rows(enum page page, int n_queries, float *acc, const float *
     struct block from_d = *b;
     int d = 0;
 
-    for (; d + wide <= b->head_dim; d += wide) {
+    for (; d + wide <= b->width; d += wide) {
         size_t at = (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page);
 
         from_d.next = b->next + at;
         values_tile(page, n_queries, TILE_VECTORS, acc + d, p, rescale, v + at, &from_d);
     }
-    for (; d < b->head_dim; d += LANES) {
+    for (; d < b->width; d += LANES) {
         size_t at = (size_t)(d * LINE_STEP(page)) * PAGE_BYTES(page);
 
         from_d.next = b->next + at;

@@ -139,7 +139,7 @@ static void check_spec(const struct attention_spec *spec)
 
 static void every_head_size_equals_the_formula(void **state)
 {
-    static const int dims[] = {16, 32, 48, 64, 80, 96, 128, 256, 512};
+    static const int dims[] = {2, 8, 16, 32, 48, 64, 74, 80, 96, 128, 256, 512};
 
     for (size_t i = 0; i < sizeof(dims) / sizeof(dims[0]); i++) {
         float scale = 1.0f / sqrtf((float)dims[i]);
@@ -178,10 +178,11 @@ static void far_apart_scores_do_not_break(void **state)
 static void pages_give_back_what_was_written(void **state)
 {
     static const enum kv_type types[] = {KV_F32, KV_BF16};
-    const struct attention_spec spec = {3, 3, 48, 0, 1, 0};
+    enum { D = 38 };
+    const struct attention_spec spec = {3, 3, D, 0, 1, 0};
     struct kernels k, reader;
     struct fixture f;
-    float got_k[3 * 48], got_v[3 * 48];
+    float got_k[3 * D], got_v[3 * D];
 
     kernels_init(&reader, ISA_C);
     for (int level = 0; level < N_LEVELS; level++) {
@@ -192,8 +193,8 @@ static void pages_give_back_what_was_written(void **state)
                 fixture_write(&f, &k, pos, pos + 1);
             for (int pos = 0; pos < 130; pos++) {
                 (pos % 2 ? reader : k).attention.kv_read(&f.kv, pos, got_k, got_v);
-                for (int i = 0; i < 3 * 48; i++) {
-                    size_t at = (size_t)pos * 3 * 48 + (size_t)i;
+                for (int i = 0; i < 3 * D; i++) {
+                    size_t at = (size_t)pos * 3 * D + (size_t)i;
 
                     assert_true((double)got_k[i] == as(types[t], f.k[at]));
                     assert_true((double)got_v[i] == as(types[t], f.v[at]));

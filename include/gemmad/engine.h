@@ -36,6 +36,7 @@ struct engine_opts {
     size_t kv_bytes;   /* 0 = from memory */
     int queue_max;     /* waiting jobs before GD_EBUSY */
     int64_t queue_tokens_max; /* prompt tokens of waiting jobs before GD_EBUSY */
+    bool prefix_cache; /* keep computed prompts and answers for prompts that begin the same */
     void (*wake)(void *ud);
     void *wake_ud;
 };
@@ -170,7 +171,7 @@ enum event_kind {
 };
 
 struct usage {
-    int prompt_tokens, cached_tokens, completion_tokens;
+    int prompt_tokens, cached_tokens, completion_tokens; /* cached: of the prompt, not computed */
 };
 
 struct job_event {

@@ -30,6 +30,7 @@ void engine_opts_default(struct engine_opts *o)
         .itl_target_ms = 50,
         .queue_max = 256,
         .queue_tokens_max = 1 << 20,
+        .prefix_cache = true,
     };
 }
 
@@ -109,6 +110,7 @@ static int open_kv(struct engine *e, size_t available_before, struct err *err)
         .shrink_ctx = e->opts.ctx_tokens == 0,
         .max_sequences = e->opts.max_sequences,
         .max_chunk = graph_max_tokens(e->rt->prefill),
+        .keep_prefixes = e->opts.prefix_cache,
     };
     struct kv_plan plan;
     int r = kv_plan(&plan, &e->rt->kv, &need, kv_budget(e, available_before), err);
@@ -117,7 +119,7 @@ static int open_kv(struct engine *e, size_t available_before, struct err *err)
         return r;
     e->info.ctx_tokens = plan.ctx_tokens;
     e->info.kv_bytes = (int64_t)plan.bytes;
-    return kv_open(&e->kv, &e->rt->kv, &plan, err);
+    return kv_open(&e->kv, &e->rt->kv, &plan, e->opts.prefix_cache, err);
 }
 
 static void fill_info(struct engine *e)

@@ -5,6 +5,9 @@
  * reference counts: sequences over one prompt share its pages, and a page that is shared is copied
  * before it is written.
  *
+ * Full pages are kept after their sequence has gone, the least recently used going first when pages
+ * are wanted: a later prompt that begins with the same tokens takes them over (prefix.h).
+ *
  * A table lists the pages of one sequence. The memory is reserved at once, but a page that was
  * never handed out costs nothing resident. Engine thread only. */
 #ifndef ENGINE_KV_H
@@ -30,6 +33,7 @@ struct kv_need {
     int ctx_tokens; /* longest sequence; with shrink_ctx an upper bound */
     bool shrink_ctx;
     int max_sequences, max_chunk;
+    bool keep_prefixes; /* room for beginnings that nobody computes any more */
 };
 
 /* Splits at most `budget` bytes between the groups by need: max_sequences of ctx_tokens if that
@@ -38,11 +42,13 @@ struct kv_need {
 int kv_plan(struct kv_plan *out, const struct kv_layout *layout, const struct kv_need *need,
     size_t budget, struct err *err);
 
-int kv_open(
-    struct kv **out, const struct kv_layout *layout, const struct kv_plan *plan, struct err *err);
+/* keep_prefixes: computed beginnings are kept for later sequences that begin the same. */
+int kv_open(struct kv **out, const struct kv_layout *layout, const struct kv_plan *plan,
+    bool keep_prefixes, struct err *err);
 void kv_close(struct kv *kv); /* NULL is fine */
 const struct kv_memory *kv_memory(const struct kv *kv);
 
+/* Pages that could be had: free, or kept for a beginning that nobody holds. */
 uint32_t kv_free_pages(const struct kv *kv, int group);
 uint32_t kv_total_pages(const struct kv *kv, int group);
 /* Pages in use, 0..1, of the fuller group. */
@@ -57,6 +63,8 @@ struct kv_table {
     uint32_t *pages[KV_GROUPS];
     int n[KV_GROUPS], first[KV_GROUPS];
     int cap;
+    int n_known;    /* pages whose text kv_commit() has made known, */
+    uint64_t known; /* up to this node of prefix.h; 0 = none */
 };
 /* Room for sequences of ctx_tokens. */
 void kv_table_init(struct kv_table *t, int ctx_tokens);
@@ -68,6 +76,12 @@ void kv_table_finish(struct kv_table *t);
 bool kv_reserve(struct kv *kv, struct kv_table *t, int past, int end);
 /* Positions below `next` are computed: gives back sliding pages that no later query reads. */
 void kv_trim(struct kv *kv, struct kv_table *t, int next);
+/* tokens[0..past) are computed: full pages are kept for others to adopt. Call it before kv_trim().
+ */
+void kv_commit(struct kv *kv, struct kv_table *t, const int32_t *tokens, int past);
+/* If more of tokens[0..limit) than the first `past` is known, takes over its pages; returns how
+ * many positions are computed then. Does nothing unless past ends a page. */
+int kv_adopt(struct kv *kv, struct kv_table *t, const int32_t *tokens, int past, int limit);
 /* dst (empty) shares every page of src. */
 void kv_share(struct kv *kv, struct kv_table *dst, const struct kv_table *src);
 /* Gives every page back. */

@@ -348,6 +348,13 @@ static int gather_rows(struct sched *s)
     return n;
 }
 
+static void advance(struct sched *s, struct choice *c, int n)
+{
+    c->past += n;
+    kv_commit(s->kv, &c->kv, c->tokens, c->past);
+    kv_trim(s->kv, &c->kv, c->past);
+}
+
 /* Returns the milliseconds it took, 0 when nothing decodes. */
 static double decode(struct sched *s)
 {
@@ -358,8 +365,7 @@ static double decode(struct sched *s)
         return 0;
     graph_run(s->rt->decode, kv_memory(s->kv), s->seqs, n);
     for (int i = 0; i < n; i++) {
-        s->rows[i]->past++;
-        kv_trim(s->kv, &s->rows[i]->kv, s->rows[i]->past);
+        advance(s, s->rows[i], 1);
     }
     sched_sample(s, n);
     for (int i = 0; i < n; i++)
@@ -416,18 +422,45 @@ static void prompt_done(struct sched *s, struct choice *c)
     begin_answers(s, c);
 }
 
+/* What others have computed of this prompt by now need not be computed again. The last token is,
+ * for its logits. */
+static void adopt_known(struct sched *s, struct choice *c)
+{
+    int past = kv_adopt(s->kv, &c->kv, c->tokens, c->past, choice_target(c) - 1);
+
+    if (choice_answered(c) == 0)
+        c->n_cached += past - c->past;
+    c->past = past;
+}
+
+static bool scores(const struct choice *c)
+{
+    return choice_answered(c) == 0 && c->job->params.prompt_logprobs;
+}
+
+/* At most n: how many prompt tokens of c are to be computed now. */
+static int piece_size(const struct sched *s, const struct choice *c, int n)
+{
+    int left = choice_target(c) - c->past;
+
+    n = n < s->pace.max_chunk ? n : s->pace.max_chunk;
+    n = scores(c) && n > PROMPT_ROWS ? PROMPT_ROWS : n;
+    if (n >= left)
+        return left;
+    /* Ending with a page lets this prompt take over what others make known meanwhile. */
+    return n > KV_PAGE ? n - (c->past + n) % KV_PAGE : n;
+}
+
 /* Computes up to n tokens of c's prompt; returns how many, 0 when there are no pages. */
 static int prefill_some(struct sched *s, struct choice *c, int n)
 {
-    bool first_answer = choice_answered(c) == 0, scores;
-    int left = choice_target(c) - c->past;
+    bool first_answer = choice_answered(c) == 0, scored = scores(c);
     int64_t start = clock_ns();
     struct graph_seq seq;
 
-    scores = first_answer && c->job->params.prompt_logprobs;
-    n = n < left ? n : left;
-    n = n < s->pace.max_chunk ? n : s->pace.max_chunk;
-    n = scores && n > PROMPT_ROWS ? PROMPT_ROWS : n;
+    if (!scored)
+        adopt_known(s, c);
+    n = piece_size(s, c, n);
     if (!make_room(s, c, n)) {
         c->stalled = true;
         return 0;
@@ -437,17 +470,19 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         .n_tokens = n,
         .tokens = &c->tokens[c->past],
         .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
-        .n_logits = scores ? n : first_answer && n == left && c->job->max_tokens > 0,
         .logits = s->logits,
     };
+    if (scored)
+        seq.n_logits = n;
+    else if (first_answer && c->past + n == choice_target(c))
+        seq.n_logits = c->job->max_tokens > 0;
     graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
     pace_measured(&s->pace, n, (double)(clock_ns() - start) / 1e6);
-    c->past += n;
-    kv_trim(s->kv, &c->kv, c->past);
-    if (scores)
+    advance(s, c, n);
+    if (scored)
         sched_score_prompt(s, c, n);
     if (c->past == choice_target(c)) {
-        if (scores) /* the row to draw from is the last */
+        if (scored) /* the row to draw from is the last */
             memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
                 (size_t)s->rt->hp.vocab * sizeof(float));
         prompt_done(s, c);

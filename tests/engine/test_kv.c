@@ -21,7 +21,7 @@ static struct kv *open_pages(uint32_t n_global, uint32_t n_sliding)
     struct kv *kv;
     struct err err;
 
-    assert_int_equal(kv_open(&kv, &layout, &plan, &err), 0);
+    assert_int_equal(kv_open(&kv, &layout, &plan, false, &err), 0);
     return kv;
 }
 
@@ -166,7 +166,7 @@ static void a_group_without_layers_needs_no_pages(void **state)
     assert_int_equal(kv_plan(&plan, &global_only, &need, 1 << 20, &err), 0);
     assert_int_equal(plan.n_pages[KV_GLOBAL], 20);
     assert_int_equal(plan.n_pages[KV_SLIDING], 0);
-    assert_int_equal(kv_open(&kv, &global_only, &plan, &err), 0);
+    assert_int_equal(kv_open(&kv, &global_only, &plan, true, &err), 0);
     kv_table_init(&t, 640);
     assert_true(kv_reserve(kv, &t, 0, 640));
     kv_trim(kv, &t, 640);

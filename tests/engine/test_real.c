@@ -271,6 +271,42 @@ static void being_computed_again_does_not_change_an_answer(void **state)
     harness_close(&h);
 }
 
+static void what_was_known_does_not_change_an_answer(void **state)
+{
+    static int32_t ids[400];
+    struct result r[2];
+
+    for (int cached = 0; cached < 2; cached++) {
+        struct job_params p = request(2);
+        struct engine_opts o;
+
+        engine_opts_default(&o);
+        o.model_path = DEMO_MODEL;
+        o.n_threads = 2;
+        o.ctx_tokens = 512;
+        o.prefix_cache = cached;
+        harness_open(&h, &o);
+        p.prompt.kind = PROMPT_TOKENS;
+        p.prompt.ids = ids;
+        p.max_tokens = 100;
+        for (int i = 0; i < 400; i++)
+            ids[i] = 300 + i * 37 % 2000;
+        for (p.prompt.n = 200;; p.prompt.n = 400) { /* the second turn holds the first answer */
+            r[cached] = harness_run(&h, &p);
+            assert_int_equal(r[cached].answers[0].usage.cached_tokens,
+                cached && p.prompt.n == 400 ? 299 / 64 * 64 : 0);
+            if (p.prompt.n == 400)
+                break;
+            memcpy(ids + 200, r[cached].answers[0].ids, 100 * sizeof(*ids));
+            result_free(&r[cached]);
+        }
+        harness_close(&h);
+    }
+    assert_same(&r[0].answers[0], &r[1].answers[0]);
+    result_free(&r[0]);
+    result_free(&r[1]);
+}
+
 static void a_chat_is_answered(void **state)
 {
     const struct chat_message messages[] = {{ROLE_USER, "Hi", 2}};
@@ -300,6 +336,7 @@ int main(void)
         cmocka_unit_test(choices_are_what_they_would_be_alone),
         cmocka_unit_test(chunks_do_not_change_an_answer),
         cmocka_unit_test(being_computed_again_does_not_change_an_answer),
+        cmocka_unit_test(what_was_known_does_not_change_an_answer),
         cmocka_unit_test(a_chat_is_answered),
     };
 

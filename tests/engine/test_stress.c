@@ -13,7 +13,7 @@
 #include "fake.h"
 #include "harness.h"
 
-enum { CALLERS = 5, JOBS = 40, PROMPT_MAX = 400, ANSWER_MAX = 120 };
+enum { CALLERS = 5, JOBS = 40, PROMPT_MAX = 200, ANSWER_MAX = 300 };
 
 struct caller {
     struct harness *h;
@@ -67,7 +67,7 @@ static void one_job(struct caller *c)
     struct err err;
     struct job *j;
 
-    harness_prompt(ids, n_prompt, next(c));
+    harness_prompt(ids, n_prompt, next(c) % 12); /* many begin the same */
     p = harness_greedy(ids, n_prompt, max);
     p.n = 1 + (int)(next(c) % 3);
     if (job_submit(&j, c->h->e, &p, NULL, &err) < 0) {
@@ -118,10 +118,10 @@ static void many_callers_get_what_they_asked_for(void **state)
     fake_reset();
     harness_opts(&o);
     o.ctx_tokens = 640;
-    o.max_sequences = 6;
+    o.max_sequences = 8;
     o.queue_max = 3;
-    o.kv_bytes = 2 * 15 * FAKE_PAGE_BYTES;
-    fake.window = 600;
+    o.kv_bytes = 2 * 13 * FAKE_PAGE_BYTES;
+    fake.window = 640;
     harness_open(&h, &o);
     for (int i = 0; i < CALLERS; i++) {
         callers[i] = (struct caller){.h = &h, .seed = (unsigned)i * 7919 + 1};

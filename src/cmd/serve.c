@@ -14,13 +14,13 @@ struct args {
 
 static void usage(void)
 {
-    puts(
-        "usage: gemmad serve [--config FILE] [--KEY=VALUE ...]\n\n"
-        "Answers OpenAI-style requests over HTTP. The first line on stdout is the address; the\n"
-        "model loads while the server already listens (/health is 503 until it is ready).\n"
-        "SIGTERM: running answers get drain_s seconds to finish. SIGHUP: reads the API keys and\n"
-        "log_level again. Exit codes: 0 stopped by a signal, 1 failed, 2 bad settings or model.\n\n"
-        "Settings (the file FILE has lines key = value):");
+    puts("usage: gemmad serve [--config FILE] [--KEY=VALUE ...]\n\n"
+         "Answers OpenAI-style requests over HTTP. The first line on stdout is the address; the\n"
+         "model loads while the server already listens (/health is 503 until it is ready).\n"
+         "SIGTERM: running answers get drain_s seconds to finish. SIGHUP: reads the API keys,\n"
+         "log_level and limits again. Exit codes: 0 stopped by a signal, 1 failed, 2 bad settings "
+         "or model.\n\n"
+         "Settings (the file FILE has lines key = value):");
     cmd_print_settings();
 }
 

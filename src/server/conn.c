@@ -40,7 +40,7 @@ static void opened(struct server *s, struct MHD_Connection *mhd, void **context)
     c->at = &s->conns;
     s->conns = c;
     s->n_conns++;
-    c->over = s->n_conns > s->cfg->max_connections;
+    c->over = s->n_conns > s->cfg.max_connections;
     socket_keepalive(c->fd);
     loop_tick_on(s);
     *context = c;
@@ -162,7 +162,7 @@ static void time_out(struct conn *c, const char *what)
 /* No request line yet. MHD's own timeout counts from the last byte, so a drip would live on. */
 static void check_idle(struct conn *c, const struct socket_facts *facts, int64_t now)
 {
-    const struct config *cfg = c->srv->cfg;
+    const struct config *cfg = &c->srv->cfg;
 
     if (!c->header_ms && facts->bytes_received > c->bytes_idle)
         c->header_ms = now;
@@ -177,7 +177,7 @@ static void check_idle(struct conn *c, const struct socket_facts *facts, int64_t
  * connection would stay until a timeout. What it has sent before is answered within a tick. */
 static void check_sender(struct conn *c, int64_t now)
 {
-    const struct config *cfg = c->srv->cfg;
+    const struct config *cfg = &c->srv->cfg;
     struct request *q = c->req;
     int64_t since = now - (q ? q->state_ms : c->idle_ms);
     struct socket_facts facts = socket_facts(c->fd);

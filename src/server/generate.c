@@ -39,7 +39,7 @@ static bool queue_is_full(struct request *q)
     struct err err;
 
     engine_stats(q->srv->engine, &st);
-    if (st.waiting < q->srv->cfg->queue_max)
+    if (st.waiting < q->srv->cfg.queue_max)
         return false;
     err_fill(&err, GD_EBUSY, "the queue is full: %d requests are waiting", st.waiting);
     busy(q, &err);
@@ -89,7 +89,7 @@ static void generate(struct request *q, parse_fn *parse)
 
     if (queue_is_full(q))
         return;
-    r = parse(&req, q->body.data ? q->body.data : "", q->body.len, &q->srv->limits, &err);
+    r = parse(&req, q->body.data ? q->body.data : "", q->body.len, &q->limits, &err);
     if (r == 0)
         r = submit(q, req, &err);
     api_request_free(req);
@@ -188,7 +188,7 @@ void generate_wake(struct request *q)
 void generate_tick(struct request *q, int64_t now)
 {
     if (!q->stream || q->working || !q->suspended || q->gone ||
-        now - q->quiet_ms < (int64_t)q->srv->cfg->keepalive_s * 1000)
+        now - q->quiet_ms < (int64_t)q->srv->cfg.keepalive_s * 1000)
         return;
     /* A stream that waits long in the queue gets its head now, or proxies would give up on it;
      * what fails from here on is told inside the stream. */

@@ -123,16 +123,16 @@ static bool needs_key(const struct request *q)
     if (!s->keys || (q->route && q->route->is_open))
         return false;
     if (q->route && strcmp(q->route->path, "/metrics") == 0) {
-        if (strcmp(s->cfg->metrics_open, "auto") == 0)
+        if (strcmp(s->cfg.metrics_open, "auto") == 0)
             return !q->conn->loopback;
-        return strcmp(s->cfg->metrics_open, "no") == 0;
+        return strcmp(s->cfg.metrics_open, "no") == 0;
     }
     return true;
 }
 
 static bool host_is_ours(const struct request *q, const struct header *h)
 {
-    const struct config *cfg = q->srv->cfg;
+    const struct config *cfg = &q->srv->cfg;
 
     if (strcmp(cfg->allowed_hosts, "auto") == 0 && (q->srv->keys || !q->srv->loopback))
         return true;
@@ -164,7 +164,7 @@ static bool check_method(struct request *q, const struct header *h)
 
 static void check_body_header(struct request *q, const struct header *h)
 {
-    int64_t max = (int64_t)q->srv->cfg->max_body_kib << 10;
+    int64_t max = (int64_t)q->srv->cfg.max_body_kib << 10;
 
     if (h->content_length > max) {
         reply_status(q, 413, "the body is larger than max_body_kib allows");
@@ -225,7 +225,7 @@ static void decide(struct request *q, const struct header *h)
 static enum MHD_Result begin(struct request *q, const char *method, const char *version)
 {
     struct header h;
-    int64_t max = (int64_t)q->srv->cfg->max_body_kib << 10;
+    int64_t max = (int64_t)q->srv->cfg.max_body_kib << 10;
 
     q->begun = true;
     /* Also while the body comes in: MHD misses an end that arrives together with data. */
@@ -248,7 +248,7 @@ static enum MHD_Result begin(struct request *q, const char *method, const char *
 
 static enum MHD_Result receive(struct request *q, const char *data, size_t n)
 {
-    size_t max = (size_t)q->srv->cfg->max_body_kib << 10;
+    size_t max = (size_t)q->srv->cfg.max_body_kib << 10;
 
     q->received += n;
     if (q->received > 2 * max)
@@ -325,6 +325,7 @@ static enum MHD_Result work(struct request *q)
         refuse_new_work(q); /* the phase may have changed while the body came in */
     if (q->reply.status)
         return answer(q);
+    q->limits = s->limits;
     if (q->body.len > INLINE_BYTES) {
         q->work.data = q;
         q->working = true;

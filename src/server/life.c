@@ -2,7 +2,7 @@
  *
  * SIGTERM and SIGINT: new work is refused, running answers get drain_s seconds, then the engine
  * ends them (each stream gets a proper last event), then connections are closed. A second signal
- * skips the rest of the drain time. SIGHUP reads keys and log level again. */
+ * skips the rest of the drain time. SIGHUP reads keys, log level and limits again. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,7 @@ static void on_load(uv_work_t *w)
 static void set_limits(struct server *s)
 {
     const struct engine_info *i = engine_info(s->engine);
-    const struct config *cfg = s->cfg;
+    const struct config *cfg = &s->cfg;
     struct api_limits *l = &s->limits;
 
     api_limits_default(l);
@@ -140,9 +140,9 @@ static void close_begin(struct server *s)
 static void drain_begin(struct server *s)
 {
     s->phase = PHASE_DRAINING;
-    log_info("draining requests=%d drain_s=%d", s->n_requests, s->cfg->drain_s);
+    log_info("draining requests=%d drain_s=%d", s->n_requests, s->cfg.drain_s);
     engine_stop(s->engine);
-    stop_in(s, (int64_t)s->cfg->drain_s * 1000);
+    stop_in(s, (int64_t)s->cfg.drain_s * 1000);
     loop_pump(s);
 }
 
@@ -172,6 +172,29 @@ static void on_stop(uv_signal_t *h, int signum)
 
 /* ---- reload ---- */
 
+/* What takes effect without a restart; config/gemmad.conf lists the same. */
+static void take_over(struct server *s, const struct config *fresh)
+{
+    struct config *c = &s->cfg;
+
+    c->log_level = fresh->log_level;
+    c->strict = fresh->strict;
+    c->default_temperature = fresh->default_temperature;
+    c->default_top_k = fresh->default_top_k;
+    c->default_top_p = fresh->default_top_p;
+    c->max_body_kib = fresh->max_body_kib;
+    c->max_n = fresh->max_n;
+    c->max_prompts = fresh->max_prompts;
+    c->header_timeout_s = fresh->header_timeout_s;
+    c->body_timeout_s = fresh->body_timeout_s;
+    c->request_timeout_s = fresh->request_timeout_s;
+    c->keepalive_s = fresh->keepalive_s;
+    c->drain_s = fresh->drain_s;
+    log_set_level(c->log_level);
+    if (s->engine)
+        set_limits(s);
+}
+
 static void on_reload(uv_signal_t *h, int signum)
 {
     struct server *s = h->data;
@@ -182,12 +205,12 @@ static void on_reload(uv_signal_t *h, int signum)
     notify("RELOADING=1");
     if (s->opts->reload) {
         if (s->opts->reload(s->opts->ud, &fresh, &err) == 0)
-            log_set_level(fresh.log_level);
+            take_over(s, &fresh);
         else
             log_error("settings not reloaded: %s", err.msg);
     }
     if (s->keys) {
-        if (keys_load(&keys, s->cfg->api_key_file, &err) == 0) {
+        if (keys_load(&keys, s->cfg.api_key_file, &err) == 0) {
             keys_free(s->keys);
             s->keys = keys;
             log_info("keys reloaded keys=%zu", keys_count(keys));

@@ -132,8 +132,8 @@ static int start_mhd(struct server *s, struct err *err)
     MHD_set_panic_func(mhd_panic, NULL);
     s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
         NULL, http_handle, s, MHD_OPTION_EXTERNAL_LOGGER, mhd_log, s, MHD_OPTION_LISTEN_SOCKET,
-        s->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->cfg->max_connections + RESERVE),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->cfg->idle_timeout_s,
+        s->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->cfg.max_connections + RESERVE),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->cfg.idle_timeout_s,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL_INCREMENT,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_URI_LOG_CALLBACK, http_uri, s,
@@ -181,8 +181,8 @@ static void set_model_id(struct server *s)
     const char *path = s->opts->engine.model_path;
     size_t end = strlen(path), begin;
 
-    if (s->cfg->served_model_name[0]) {
-        snprintf(s->model_id, sizeof(s->model_id), "%s", s->cfg->served_model_name);
+    if (s->cfg.served_model_name[0]) {
+        snprintf(s->model_id, sizeof(s->model_id), "%s", s->cfg.served_model_name);
         return;
     }
     while (end > 1 && path[end - 1] == '/')
@@ -206,16 +206,16 @@ static int start(struct server *s, struct err *err)
     uv_check_init(&s->loop, &s->check);
     uv_check_start(&s->check, on_check);
     s->mhd_timer.data = s->tick.data = s->idle.data = s->check.data = s->wake.data = s;
-    if (s->cfg->api_key_file[0]) {
-        r = keys_load(&s->keys, s->cfg->api_key_file, err);
+    if (s->cfg.api_key_file[0]) {
+        r = keys_load(&s->keys, s->cfg.api_key_file, err);
         if (r < 0)
             return r;
     }
     r = listen_open(
-        &s->listen_fd, s->url, sizeof(s->url), &s->loopback, s->cfg, s->keys != NULL, err);
+        &s->listen_fd, s->url, sizeof(s->url), &s->loopback, &s->cfg, s->keys != NULL, err);
     if (r < 0)
         return r;
-    raise_fd_limit(s->cfg);
+    raise_fd_limit(&s->cfg);
     r = start_mhd(s, err);
     if (r < 0)
         return r;
@@ -274,7 +274,7 @@ int server_run(const struct server_opts *opts, struct err *err)
     if (!s)
         return err_set(err, GD_ENOMEM, "out of memory");
     s->opts = opts;
-    s->cfg = opts->config;
+    s->cfg = *opts->config;
     s->engine_opts = opts->engine;
     s->listen_fd = -1;
     s->created = (int64_t)time(NULL);

@@ -45,6 +45,7 @@ struct request {
     bool working;
     uv_work_t work;
 
+    struct api_limits limits; /* as they were when the work began: a helper thread reads them */
     struct buf body;
     size_t received; /* of the body, kept or not */
     struct reply reply;

@@ -14,7 +14,7 @@ struct route {
     bool is_prefix;     /* something not empty must follow path */
     enum method method; /* METHOD_GET (HEAD too) or METHOD_POST */
     /* Fills q->reply, or submits jobs. GET: on the loop thread. POST: possibly on a helper thread,
-     * so only the request, the engine, the limits and the settings may be touched. */
+     * so only the request, the engine and settings that never change may be touched. */
     void (*answer)(struct request *q);
     bool is_probe; /* answered while loading, draining and above max_connections */
     bool is_open;  /* without a key */

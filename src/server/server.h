@@ -12,13 +12,13 @@
 #include "gemmad/err.h"
 
 struct server_opts {
-    const struct config *config; /* borrowed */
+    const struct config *config; /* copied */
     struct engine_opts engine;   /* without wake */
     const char *version;
     /* On the loop thread, when the socket listens and when the model is ready. */
     void (*on_listening)(void *ud, const char *url);
     void (*on_ready)(void *ud, const struct engine_info *info, double load_s);
-    /* On SIGHUP: reads the settings again; only log_level is taken from them. */
+    /* On SIGHUP: reads the settings again; life.c says which are taken over. */
     int (*reload)(void *ud, struct config *fresh, struct err *err);
     void *ud;
 };

@@ -21,8 +21,8 @@ bool address_is_loopback(const struct sockaddr *a);
 
 /* A peer whose machine vanished sends no FIN: lets the kernel find out within a minute. */
 void socket_keepalive(int fd);
-/* What the kernel knows: bytes that have come in so far, and whether the peer has sent its last one.
- * Zeros where it does not say (unix sockets). */
+/* What the kernel knows: bytes that have come in so far, and whether the peer has sent its last
+ * one. Zeros where it does not say (unix sockets). */
 struct socket_facts {
     uint64_t bytes_received;
     bool peer_closed;

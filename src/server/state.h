@@ -22,7 +22,7 @@ enum phase {
 
 struct server {
     const struct server_opts *opts;
-    const struct config *cfg;
+    struct config cfg;              /* a copy: SIGHUP changes some of it */
     struct engine_opts engine_opts; /* the caller's, with our wake */
     enum phase phase;
 

@@ -19,7 +19,7 @@ static void answer(struct request *q, parse_fn *parse, work_fn *work)
 {
     struct api_text *t = NULL;
     struct err err = {0};
-    int r = parse(&t, q->body.data ? q->body.data : "", q->body.len, &q->srv->limits, &err);
+    int r = parse(&t, q->body.data ? q->body.data : "", q->body.len, &q->limits, &err);
 
     if (r == 0)
         r = work(q->srv->engine, t, &q->reply.body, &err);

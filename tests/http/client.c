@@ -28,6 +28,40 @@ void sleep_ms(int ms)
     poll(NULL, 0, ms);
 }
 
+/* ---- files ---- */
+
+static char dir[] = "/tmp/gemmad-test-XXXXXX";
+
+static void remove_dir(void)
+{
+    char command[64];
+
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    if (system(command) != 0)
+        print_error("%s is left\n", dir);
+}
+
+const char *test_file(const char *name, const char *text)
+{
+    static char path[2][128];
+    static int turn;
+    static bool made;
+    char *p = path[turn ^= 1];
+    FILE *f;
+
+    if (!made) {
+        assert_non_null(mkdtemp(dir));
+        atexit(remove_dir);
+        made = true;
+    }
+    snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
+    f = fopen(p, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    return p;
+}
+
 /* ---- the daemon ---- */
 
 static void fake_command(const char **argv, const char *const *args, bool with_port)

@@ -37,6 +37,10 @@ bool daemon_log_has(const struct daemon *d, const char *text);
 /* Runs to the end without a port: for settings that are refused. stderr goes to out. */
 int daemon_fails(const char *const *args, char *out, size_t cap);
 
+/* Writes a file into a folder of this process that goes away with it; the path lives until the call
+ * after the next. */
+const char *test_file(const char *name, const char *text);
+
 int64_t test_ms(void);
 void sleep_ms(int ms);
 

@@ -5,8 +5,8 @@
  *   tokens=N    before it ends by itself (5)       burst=N  tokens a step (1)
  *   fail=N      an engine error after N tokens     big=N    bytes of each token's text (a word)
  * Token k of choice c reads "cC.K ". Prompt tokens = its bytes / 4 + 1. max_sequences choices run
- * at once, queue_max jobs wait. FAKE_LOAD_MS delays engine_open; a model path that ends in
- * "broken.gguf" fails to load. */
+ * at once, queue_max jobs wait. FAKE_STUCK makes the statistics look stuck, FAKE_LOAD_MS delays
+ * engine_open; a model path that ends in "broken.gguf" fails to load. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -513,5 +513,6 @@ void engine_stats(struct engine *e, struct engine_stats *out)
     pthread_mutex_lock(&e->lock);
     *out = e->stats;
     pthread_mutex_unlock(&e->lock);
+    out->last_step_ms_ago = getenv("FAKE_STUCK") ? 1000000 : 0;
     out->retry_after_s = out->waiting >= e->o.queue_max ? 7 : 0;
 }

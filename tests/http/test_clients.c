@@ -64,7 +64,7 @@ static void leave(const char *body, const char *ready, double value, const char 
         else
             shutdown(fd, SHUT_WR);
         nothing_is_left();
-        assert_true(test_ms() - began < 3000);
+        assert_true(test_ms() - began < 10000);
         assert_true(gone(phase) == before + 1);
         if (how == 2) {
             assert_true(is_closed(fd, PATIENCE_MS));
@@ -160,7 +160,7 @@ static void a_slow_reader_disturbs_nobody(void **state)
     began = test_ms();
     ask_post(&d, &a, "/v1/chat/completions", CHAT_STREAM("tokens=20 step=5"));
     assert_true(a.complete);
-    assert_true(test_ms() - began < 2000);
+    assert_true(test_ms() - began < 5000);
     answer_free(&a);
     hang_up(slow);
     nothing_is_left();
@@ -261,11 +261,11 @@ static void five_hundred_idle_connections_are_nothing(void **state)
 
         ask_post(&d, &a, "/v1/chat/completions", CHAT_STREAM("tokens=20 step=1"));
         assert_true(a.complete);
-        assert_true(test_ms() - began < 2000);
+        assert_true(test_ms() - began < 5000);
         answer_free(&a);
     }
     sleep_ms(500);
-    assert_true(metric(&d, "process_cpu_seconds_total") - cpu < 0.4);
+    assert_true(metric(&d, "process_cpu_seconds_total") - cpu < 0.6);
     /* one that wakes up is served */
     say(idle[250], "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
     hear(idle[250], &a);

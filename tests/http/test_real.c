@@ -176,7 +176,7 @@ static void a_client_that_leaves_frees_its_slot(void **state)
     began = test_ms();
     hang_up(fd);
     wait_metric(&d, "gemmad_requests_running", 0);
-    assert_true(test_ms() - began < 1000);
+    assert_true(test_ms() - began < 5000);
 }
 
 static void what_cannot_fit_is_told_with_numbers(void **state)

@@ -288,7 +288,7 @@ int server_run(const struct server_opts *opts, struct err *err)
     r = start(s, err);
     if (r == 0) {
         uv_run(&s->loop, UV_RUN_DEFAULT);
-        if (s->load_result < 0) {
+        if (!s->loading && s->load_result < 0) { /* while loading it is the helper thread's */
             *err = s->load_err;
             r = s->load_result;
         } else {

@@ -48,7 +48,7 @@ struct server {
     char model_id[CONFIG_NAME_MAX];
     int64_t created; /* unix seconds of the start */
     int64_t load_ms;
-    int load_result;
+    int load_result; /* with load_err: the helper thread's while `loading` */
     struct err load_err;
     char fingerprint[64];
 

@@ -6,7 +6,10 @@
  *
  * The result for a query depends on its position and its keys alone: keys are folded in blocks of
  * 64 in ascending position order inside segments of ATTENTION_SEGMENT positions, and segments are
- * merged in ascending order, whatever rows, heads or sequences are computed together. */
+ * merged in ascending order, whatever rows, heads or sequences are computed together.
+ *
+ * Everything is computed in f32; only where the CPU has bf16 dot products, and pages are bf16, are
+ * queries and probabilities rounded to bf16 as well. */
 #ifndef KERNELS_ATTENTION_H
 #define KERNELS_ATTENTION_H
 
@@ -55,7 +58,8 @@ struct attention_task {
 
 struct attention_kernels {
     /* Writes one position's K and V, each (n_kv_heads, head_dim) after norm and RoPE. Threads may
-     * write different positions of one page at a time. */
+     * write different positions of one page at a time; 16 of them share cache lines, so runs of
+     * positions for each thread are best. */
     void (*kv_write)(const struct kv_view *kv, int pos, const float *k, const float *v);
 
     /* Reads them back (tests, export_kv). */
@@ -65,7 +69,8 @@ struct attention_kernels {
 
     /* The same in parts, to spread one long context over threads: run_segment computes what one
      * segment adds to the task's queries, attention_merge() puts the parts together. Exactly the
-     * bits of run(). t->out is not touched. */
+     * bits of run(), and K and V are read once, where a task per head would read them each time.
+     * t->out is not touched. */
     void (*run_segment)(const struct attention_task *t, int segment, float *part);
 };
 

@@ -16,6 +16,14 @@ static bool is_text(const char *text, size_t len, const char *want)
     return len == strlen(want) && memcmp(text, want, len) == 0;
 }
 
+/* Gemma 4's: <|turn>, <turn|>, <|think|>, <|"|> and so on. Converters call some of them
+ * user-defined, so that they are printed. */
+static bool is_bar_mark(const char *text, size_t len)
+{
+    return len > 3 && text[0] == '<' && text[len - 1] == '>' &&
+           (text[1] == '|' || text[len - 2] == '|');
+}
+
 static bool is_unused(const char *text, size_t len)
 {
     static const char head[] = "<unused";
@@ -49,6 +57,8 @@ enum piece_kind tokenizer_kind(const char *text, size_t len, bool special)
         if (is_text(text, len, plain[i]))
             return PIECE_ADDED;
     }
+    if (is_bar_mark(text, len))
+        return PIECE_CONTROL;
     return special && !is_unused(text, len) ? PIECE_CONTROL : PIECE_ADDED;
 }
 
@@ -92,24 +102,33 @@ static void make_control(struct vocab *v, int32_t id)
         v->kind[id] = PIECE_CONTROL;
 }
 
+static int32_t control(const struct tokenizer *t, const char *text)
+{
+    int32_t id = vocab_find(t->vocab, text, strlen(text));
+
+    return tokenizer_is_control(t, id) ? id : -1;
+}
+
 /* eot and the end tokens that are known by their text, when the vocabulary is complete. */
 static int settle(struct tokenizer *t, struct err *err)
 {
     /* Not "</s>", which is an HTML tag in every Gemma vocabulary. */
-    static const char *const ends[] = {"<eos>", "<end_of_turn>", "<start_function_response>"};
+    static const char *const ends[] = {
+        "<eos>", "<end_of_turn>", "<start_function_response>", "<turn|>", "<|tool_response>"};
     int r = 0;
 
     if (t->special.eot < 0)
-        t->special.eot = vocab_find(t->vocab, "<end_of_turn>", strlen("<end_of_turn>"));
+        t->special.eot = control(t, "<turn|>");
+    if (t->special.eot < 0)
+        t->special.eot = control(t, "<end_of_turn>");
+    /* Gemma 4's files say that bos is not added, since its chat template writes it. */
+    if (control(t, "<|turn>") >= 0)
+        t->special.add_bos = true;
     r = tokenizer_add_eog(t, t->special.eos, "eos", err);
     if (r == 0)
         r = tokenizer_add_eog(t, t->special.eot, "eot", err);
-    for (size_t i = 0; r == 0 && i < sizeof(ends) / sizeof(ends[0]); i++) {
-        int32_t id = vocab_find(t->vocab, ends[i], strlen(ends[i]));
-
-        if (id >= 0 && t->vocab->kind[id] == PIECE_CONTROL)
-            r = tokenizer_add_eog(t, id, ends[i], err);
-    }
+    for (size_t i = 0; r == 0 && i < sizeof(ends) / sizeof(ends[0]); i++)
+        r = tokenizer_add_eog(t, control(t, ends[i]), ends[i], err);
     make_control(t->vocab, t->special.bos);
     for (int i = 0; i < t->n_eog; i++)
         make_control(t->vocab, t->eog[i]);

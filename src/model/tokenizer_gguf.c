@@ -8,7 +8,8 @@
 #define SCORES "tokenizer.ggml.scores"
 #define TYPES "tokenizer.ggml.token_type"
 
-static int check_model(const struct source *src, struct err *err)
+/* *merges: the pieces are made by a list of merges, not by scores. */
+static int check_model(const struct source *src, bool *merges, struct err *err)
 {
     const char *key = "tokenizer.ggml.model", *model;
     bool prefix = false;
@@ -19,10 +20,11 @@ static int check_model(const struct source *src, struct err *err)
         return err_set_at(err, GD_EFORMAT, key, "the file has no tokenizer (%s is missing)", key);
     if (r < 0)
         return r;
-    if (len != 5 || memcmp(model, "llama", 5) != 0)
+    *merges = len == 6 && memcmp(model, "gemma4", 6) == 0;
+    if (!*merges && (len != 5 || memcmp(model, "llama", 5) != 0))
         return err_set_at(err, GD_ENOTSUP, key,
             "%s is \"%.*s\"; Gemma 1, 2 and 3 files have \"llama\" (convert the model with its "
-            "tokenizer.model present)",
+            "tokenizer.model present), Gemma 4 files \"gemma4\"",
             key, len < 32 ? (int)len : 32, model);
     key = "tokenizer.ggml.add_space_prefix";
     r = source_bool(src, key, &prefix, err);
@@ -174,10 +176,11 @@ int tokenizer_blank_rule(struct vocab *v, const struct source *src, struct err *
 
 int tokenizer_read_gguf(struct tokenizer *t, const struct source *src, struct err *err)
 {
-    int r = check_model(src, err);
+    bool merges = false;
+    int r = check_model(src, &merges, err);
 
     if (r == 0)
-        r = read_vocab(&t->vocab, src, err);
+        r = merges ? tokenizer_read_bpe(&t->vocab, src, err) : read_vocab(&t->vocab, src, err);
     if (r == 0)
         r = tokenizer_blank_rule(t->vocab, src, err);
     return r < 0 ? r : read_special(t, src, err);

@@ -36,6 +36,7 @@ int tokenizer_read_folder(struct tokenizer *t, const struct source *src, struct 
 /* One file's text -> the pieces, not finished; *out may be half-built on failure. over() may change
  * the piece that will get this id. */
 typedef void tokenizer_override(const void *ud, size_t id, struct vocab_piece *p);
+int tokenizer_read_bpe(struct vocab **out, const struct source *src, struct err *err);
 int tokenizer_read_json(struct vocab **out, const char *text, size_t len, struct err *err);
 int tokenizer_read_spm(struct vocab **out, const char *text, size_t len, tokenizer_override *over,
     const void *ud, struct err *err);

@@ -11,6 +11,7 @@
 #include "golden_chat.h"
 #include "golden_text.h"
 #include "model/chat.h"
+#include "test_gguf_build.h"
 
 static enum chat_format family_format(const cJSON *json)
 {
@@ -87,6 +88,120 @@ static void golden_renderings(void **state)
     assert_int_equal(tally.better, 4);
     assert_int_equal(tally.left_out, 8);
     cJSON_Delete(cases);
+}
+
+static void join_pieces(const struct tokenizer *t, const struct token_list *ids, struct buf *out)
+{
+    for (size_t i = 0; i < ids->n; i++) {
+        size_t len;
+        const char *s = tokenizer_piece(t, ids->ids[i], &len);
+
+        buf_append(out, s, len);
+    }
+}
+
+static size_t count_control(const struct tokenizer *t, const struct token_list *ids)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ids->n; i++)
+        n += tokenizer_is_control(t, ids->ids[i]);
+    return n;
+}
+
+/* Anything in the request that could be taken for a frame. */
+static bool is_hostile(const cJSON *json)
+{
+    char *messages = cJSON_PrintUnformatted(cJSON_GetObjectItem(json, "messages"));
+    char *tools = cJSON_PrintUnformatted(cJSON_GetObjectItem(json, "tools"));
+    bool hostile = strstr(messages, "|>") || strstr(messages, "<|") || strstr(messages, "_turn>") ||
+                   strstr(messages, "<eos>") || (tools && strstr(tools, "|>"));
+
+    cJSON_free(messages);
+    cJSON_free(tools);
+    return hostile;
+}
+
+/* The ids are those of the rendered text, unless the request writes frames: then the text is the
+ * same, but those are no control tokens. */
+static void encodes_alike(const struct tokenizer *t, const cJSON *json, int *n_hostile)
+{
+    enum chat_format f = family_format(json);
+    struct token_list got = {0}, want = {0};
+    struct buf text = {0}, back = {0};
+    struct golden_chat c;
+    struct err err;
+
+    golden_chat_read(&c, json);
+    if (c.why_not || chat_render(f, c.m, c.n, &c.o, &text, &err) < 0) {
+        buf_free(&text);
+        golden_chat_free(&c);
+        return;
+    }
+    if (chat_encode(f, t, c.m, c.n, &c.o, &got, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(tokenizer_encode(t, text.data, text.len, true, &want, &err), 0);
+    join_pieces(t, &got, &back);
+    assert_int_equal(back.len, text.len);
+    assert_memory_equal(back.data, text.data, text.len);
+    if (is_hostile(json) && count_control(t, &got) < count_control(t, &want)) {
+        ++*n_hostile;
+    } else if (!same_ids(&got, &want)) {
+        print_difference(cJSON_GetStringValue(cJSON_GetObjectItem(json, "name")), &got, &want);
+        fail();
+    }
+    token_list_free(&got);
+    token_list_free(&want);
+    buf_free(&text);
+    buf_free(&back);
+    golden_chat_free(&c);
+}
+
+static void encode_golden(const char *path)
+{
+    struct tokenizer *t = open_tokenizer(path);
+    cJSON *cases = golden_load("chat/cases.json"), *json;
+    int n_hostile = 0;
+
+    cJSON_ArrayForEach(json, cases)
+    {
+        if (family_format(json) != CHAT_NONE && family_format(json) != CHAT_FUNCTIONGEMMA)
+            encodes_alike(t, json, &n_hostile);
+    }
+    assert_int_equal(n_hostile, 8);
+    cJSON_Delete(cases);
+    tokenizer_close(t);
+}
+
+static void small_vocabularies_encode_as_rendered(void **state)
+{
+    encode_golden(golden_path("families/gemma4-dense/model-bf16.gguf"));
+}
+
+static void the_real_vocabulary_encodes_as_rendered(void **state)
+{
+    const char *path = getenv("GEMMAD_TEST_GEMMA4_VOCAB");
+
+    if (!path || !*path) {
+        print_message("# SKIPPED: GEMMAD_TEST_GEMMA4_VOCAB names no file: Gemma 4's chats are NOT "
+                      "tested on it\n");
+        skip();
+    }
+    encode_golden(path);
+}
+
+static void a_vocabulary_without_the_frames_cannot_chat(void **state)
+{
+    struct tokenizer *t = open_tokenizer(golden_path("families/gemma3/model-bf16.gguf"));
+    const struct chat_message user = {.role = ROLE_USER, .content = "u", .content_len = 1};
+    const struct chat_options o = {.add_generation_prompt = true};
+    struct token_list ids = {0};
+    struct err err;
+
+    assert_int_equal(chat_encode(CHAT_GEMMA4, t, &user, 1, &o, &ids, &err), GD_ENOTSUP);
+    assert_non_null(strstr(err.msg, "<|turn>"));
+    token_list_free(&ids);
+    tokenizer_close(t);
 }
 
 /* user, a call of f with `arguments`, its result. */
@@ -304,6 +419,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_renderings),
+        cmocka_unit_test(small_vocabularies_encode_as_rendered),
+        cmocka_unit_test(the_real_vocabulary_encodes_as_rendered),
+        cmocka_unit_test(a_vocabulary_without_the_frames_cannot_chat),
         cmocka_unit_test(numbers_print_as_python_prints_them),
         cmocka_unit_test(arguments_are_read_as_python_reads_json),
         cmocka_unit_test(results_of_functiongemma_are_objects_where_they_can_be),

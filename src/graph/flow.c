@@ -28,6 +28,10 @@ void flow_profile_default(struct flow_profile *p)
 
 static int check(const struct flow_options *o, const struct hparams *hp, struct err *err)
 {
+    if (hp->backbone_width)
+        return err_set_at(err, GD_ENOTSUP, "general.architecture",
+            "%s is a draft model: it reads the state of another model and cannot run alone",
+            hp->arch_name);
     if (o->mode == FLOW_PREFILL && o->batch != 1)
         return err_set_at(err, GD_EINVAL, "batch",
             "a prefill graph with a dynamic sequence takes batch 1, not %d", o->batch);

@@ -135,7 +135,8 @@ int weight_store_matrix(
         w->matrix.data = w->memory;
         p = (struct packing){&w->matrix, w->memory, t->data};
         pool_run(s->pool, pack_share, &p);
-        mem_forget(t->data, t->bytes);
+        if (!t->in_memory)
+            mem_forget(t->data, t->bytes);
         s->bytes += w->bytes;
     }
     *out = w->matrix;
@@ -168,7 +169,8 @@ int weight_store_stack(
             p = (struct packing){&w->stack[i], dst, t->data + i * (t->bytes / n)};
             pool_run(s->pool, pack_share, &p);
         }
-        mem_forget(t->data, t->bytes);
+        if (!t->in_memory)
+            mem_forget(t->data, t->bytes);
         s->bytes += w->bytes;
     }
     *out = w->stack;

@@ -3,28 +3,19 @@
 #include "model/hf.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/buf.h"
 #include "kernels/dtype.h"
 #include "model/hf_json.h"
-#include "model/safetensors.h"
-#include "model/source_show.h"
 
-enum { MAX_SHARDS = 1024, MAX_NORM = 65536 };
+enum { MAX_SHARDS = 1024, MAX_NORM = 65536, MAX_FLOATS = 1 << 22 };
 static const size_t max_config = 1u << 20, max_index = 16u << 20;
 static const char index_name[] = "model.safetensors.index.json";
 
-struct folder {
-    struct source *s;
-    const char *path;
-    struct shown name;
-    struct hf_config config;
-    const char *file; /* the one being read */
-};
-
-static bool exists(const struct folder *f, const char *file)
+bool hf_exists(const struct hf_files *f, const char *file)
 {
     struct buf path = {0};
     struct stat st;
@@ -36,8 +27,8 @@ static bool exists(const struct folder *f, const char *file)
     return yes;
 }
 
-static int map_json(
-    struct folder *f, const char *file, size_t max, struct mapping *map, struct err *err)
+int hf_map_json(
+    struct hf_files *f, const char *file, size_t max, struct mapping *map, struct err *err)
 {
     struct buf path = {0};
     int r;
@@ -51,35 +42,57 @@ static int map_json(
     return r;
 }
 
-/* A tensor's place in the source under its GGUF name, shaped; the bytes are the caller's. */
-static int add_tensor(struct folder *f, const struct safetensor *from, const char *gguf,
+/* ---- tensors */
+
+/* "FILE: the tensor NAME why" */
+static int refuse(
+    const struct hf_files *f, const struct safetensor *t, const char *why, struct err *err)
+{
+    struct shown hf;
+
+    show(&hf, t->name, strlen(t->name));
+    return err_set_at(err, GD_EFORMAT, hf.text, "%s: the tensor %s %s.", f->file, hf.text, why);
+}
+
+static int find_type(
+    const struct hf_files *f, const struct safetensor *t, uint32_t *type, struct err *err)
+{
+    struct shown hf;
+
+    if (strcmp(t->dtype, "BF16") == 0)
+        *type = DTYPE_BF16;
+    else if (strcmp(t->dtype, "F16") == 0)
+        *type = DTYPE_F16;
+    else if (strcmp(t->dtype, "F32") == 0)
+        *type = DTYPE_F32;
+    else
+        return err_set_at(err, GD_ENOTSUP, show(&hf, t->name, strlen(t->name)),
+            "%s: the tensor %s has dtype %s, but gemmad reads BF16, F16 and F32.", f->file, hf.text,
+            t->dtype);
+    return 0;
+}
+
+int hf_add_tensor(struct hf_files *f, const struct safetensor *from, const char *gguf, int max_dims,
     struct tensor **out, struct err *err)
 {
     struct tensor *t;
     struct shown hf;
+    uint32_t type = 0;
+    int r;
 
-    show(&hf, from->name, strlen(from->name));
-    if (from->n_dims < 1 || from->n_dims > 2)
-        return err_set_at(err, GD_EFORMAT, hf.text, "%s: the tensor %s has %d dimensions.", f->file,
-            hf.text, from->n_dims);
+    if (from->n_dims < 1 || from->n_dims > max_dims)
+        return err_set_at(err, GD_EFORMAT, show(&hf, from->name, strlen(from->name)),
+            "%s: the tensor %s has %d dimensions.", f->file, hf.text, from->n_dims);
     for (int i = 0; i < from->n_dims; i++)
         if (from->shape[i] == 0)
-            return err_set_at(err, GD_EFORMAT, hf.text, "%s: the tensor %s has a dimension of 0.",
-                f->file, hf.text);
+            return refuse(f, from, "has a dimension of 0", err);
+    r = find_type(f, from, &type, err);
+    if (r < 0)
+        return r;
     t = source_add_tensor(f->s, gguf, strlen(gguf));
     if (!t)
-        return err_set_at(err, GD_EFORMAT, hf.text,
-            "%s: the tensor %s is there twice (prefixes do not count).", f->file, hf.text);
-    if (strcmp(from->dtype, "BF16") == 0)
-        t->type = DTYPE_BF16;
-    else if (strcmp(from->dtype, "F16") == 0)
-        t->type = DTYPE_F16;
-    else if (strcmp(from->dtype, "F32") == 0)
-        t->type = DTYPE_F32;
-    else
-        return err_set_at(err, GD_ENOTSUP, hf.text,
-            "%s: the tensor %s has dtype %s, but gemmad reads BF16, F16 and F32.", f->file, hf.text,
-            from->dtype);
+        return refuse(f, from, "is there twice (prefixes do not count)", err);
+    t->type = type;
     t->n_dims = from->n_dims;
     for (int i = 0; i < from->n_dims; i++)
         t->ne[i] = from->shape[from->n_dims - 1 - i];
@@ -89,58 +102,140 @@ static int add_tensor(struct folder *f, const struct safetensor *from, const cha
     return 0;
 }
 
-/* Gemma multiplies by 1 + w; GGUF files store that sum, folders w. The sum is taken here, in f32,
- * so that nobody later needs to know where a norm came from. */
-static int add_norm(
-    struct folder *f, const struct safetensor *from, const char *gguf, struct err *err)
+/* Small tensors, as f32 with `plus` added. Gemma 1 to 3 multiply by 1 + w; GGUF files store that
+ * sum, folders w. The sum is taken here, in f32, so that nobody later needs to know where a norm
+ * came from. */
+static int add_floats(struct hf_files *f, const struct safetensor *from, const struct hf_name *name,
+    float plus, struct err *err)
 {
+    size_t n = 1, max = name->kind == HF_NORM ? MAX_NORM : MAX_FLOATS;
     struct tensor *t = NULL;
-    float *sum;
-    int r = add_tensor(f, from, gguf, &t, err);
+    float *floats;
+    int r = hf_add_tensor(f, from, name->gguf, 2, &t, err);
 
     if (r < 0)
         return r;
-    if (t->n_dims != 1 || t->ne[0] > MAX_NORM)
-        return err_set_at(err, GD_EFORMAT, from->name,
-            "%s: the norm %s must be a vector of at most %d values.", f->file, gguf, MAX_NORM);
-    sum = source_alloc(f->s, (size_t)t->ne[0] * sizeof(*sum));
-    if (!sum)
+    if (name->kind == HF_NORM && t->n_dims != 1)
+        return refuse(f, from, "must be a vector", err);
+    for (int i = 0; i < t->n_dims; i++) {
+        if ((uint64_t)t->ne[i] > max / n)
+            return refuse(f, from, "is larger than any Gemma's", err);
+        n *= (size_t)t->ne[i];
+    }
+    floats = source_alloc(f->s, n * sizeof(*floats));
+    if (!floats)
         return err_set(err, GD_ENOMEM, "There is no memory for the norms.");
-    dtype_find(t->type)->to_float(t->data, sum, (size_t)t->ne[0]);
-    for (int64_t i = 0; i < t->ne[0]; i++)
-        sum[i] += 1;
+    dtype_find(t->type)->to_float(t->data, floats, n);
+    for (size_t i = 0; i < n; i++)
+        floats[i] += plus;
     t->type = DTYPE_F32;
-    t->data = (const uint8_t *)sum;
-    t->bytes = (size_t)t->ne[0] * sizeof(*sum);
+    t->data = (const uint8_t *)floats;
+    t->bytes = n * sizeof(*floats);
+    t->in_memory = true;
     return 0;
+}
+
+/* The stack that a slice belongs to, added to the source when this is the first of its slices. */
+static int find_stack(struct hf_files *f, const struct safetensor *from, const struct hf_name *name,
+    struct hf_stack **out, struct err *err)
+{
+    struct hf_stack *s = f->stacks;
+    struct tensor *t;
+    int r;
+
+    while (s->gguf && strcmp(s->gguf, name->gguf) != 0)
+        s++;
+    *out = s;
+    if (s->gguf)
+        return 0;
+    r = hf_add_tensor(f, from, name->gguf, 2, &t, err);
+    if (r < 0)
+        return r;
+    s->data = source_alloc(f->s, HF_SLICES * from->bytes);
+    if (!s->data)
+        return err_set(err, GD_ENOMEM, "There is no memory for %s.", name->gguf);
+    s->gguf = t->name;
+    s->bytes = from->bytes;
+    t->n_dims = 3;
+    t->ne[2] = HF_SLICES;
+    t->data = s->data;
+    t->bytes = HF_SLICES * from->bytes;
+    t->in_memory = true;
+    return 0;
+}
+
+/* Matrices of their own here, slices of one tensor in a GGUF. */
+static int add_slice(
+    struct hf_files *f, const struct safetensor *from, const struct hf_name *name, struct err *err)
+{
+    const struct tensor *t;
+    struct hf_stack *s = NULL;
+    uint32_t type = 0;
+    int r = find_type(f, from, &type, err);
+
+    if (r == 0)
+        r = find_stack(f, from, name, &s, err);
+    if (r < 0)
+        return r;
+    t = source_tensor(f->s, name->gguf);
+    if (s->filled[name->slice])
+        return refuse(f, from, "is there twice (prefixes do not count)", err);
+    if (from->n_dims != 2 || from->shape[1] != t->ne[0] || from->shape[0] != t->ne[1] ||
+        type != t->type)
+        return refuse(f, from, "has another shape or dtype than its siblings", err);
+    memcpy(s->data + (size_t)name->slice * s->bytes, from->data, s->bytes);
+    s->filled[name->slice] = true;
+    return 0;
+}
+
+static int check_stacks(const struct hf_files *f, struct err *err)
+{
+    for (int i = 0; i < HF_STACKS; i++)
+        for (int k = 0; k < HF_SLICES && f->stacks[i].gguf; k++)
+            if (!f->stacks[i].filled[k]) {
+                char name[64];
+
+                snprintf(name, sizeof(name), "altup_%sprojections.%d.weight",
+                    strcmp(f->stacks[i].gguf, "altup_proj.weight") == 0 ? "" : "unembed_", k);
+                return err_set_at(err, GD_EFORMAT, name, "The folder lacks the tensor %s.", name);
+            }
+    return 0;
+}
+
+static bool is_needless(const struct hf_files *f, const struct hf_name *name)
+{
+    return name->kind == HF_SKIPPED || (name->kind == HF_HEAD && f->config.tied);
 }
 
 static int take_tensor(void *arg, const struct safetensor *from, struct err *err)
 {
-    struct folder *f = arg;
+    struct hf_files *f = arg;
+    struct hf_name name = hf_translate(from->name, f->config.arch);
     struct tensor *t;
     struct shown hf;
-    char gguf[64];
-    int layer;
-    enum hf_kind kind = hf_translate(from->name, f->config.arch, gguf, &layer);
 
-    if (kind == HF_SKIPPED || (kind == HF_HEAD && f->config.tied))
+    if (is_needless(f, &name))
         return 0;
     show(&hf, from->name, strlen(from->name));
-    if (kind == HF_UNKNOWN)
+    if (name.kind == HF_UNKNOWN)
         return err_set_at(err, GD_ENOTSUP, hf.text,
             "%s: %s is no tensor of this Gemma, and ignoring it would change the answers.", f->file,
             hf.text);
-    if (layer >= f->config.n_layers)
+    if (name.layer >= f->config.n_layers)
         return err_set_at(err, GD_EFORMAT, hf.text,
             "%s: the tensor %s is of layer %d, but config.json says that there are %d layers.",
-            f->file, hf.text, layer, f->config.n_layers);
-    if (kind == HF_NORM)
-        return add_norm(f, from, gguf, err);
-    return add_tensor(f, from, gguf, &t, err);
+            f->file, hf.text, name.layer, f->config.n_layers);
+    switch (name.kind) {
+    case HF_NORM: return add_floats(f, from, &name, 1, err);
+    case HF_FLOATS: return add_floats(f, from, &name, 0, err);
+    case HF_STACK: return add_slice(f, from, &name, err);
+    default: return hf_add_tensor(f, from, name.gguf, name.kind == HF_EXPERTS ? 3 : 2, &t, err);
+    }
 }
 
-static int read_weights(struct folder *f, const char *file, struct err *err)
+/* ---- files */
+
+int hf_read_weights(struct hf_files *f, const char *file, safetensors_fn *take, struct err *err)
 {
     struct buf path = {0};
     struct shown shown;
@@ -148,7 +243,8 @@ static int read_weights(struct folder *f, const char *file, struct err *err)
 
     buf_printf(&path, "%s/%s", f->path, file);
     f->file = show(&shown, file, strlen(file));
-    r = safetensors_read(f->s, path.data, take_tensor, f, err);
+    r = safetensors_read(f->s, path.data, take, f, err);
+    f->file = NULL;
     buf_free(&path);
     return r;
 }
@@ -182,40 +278,38 @@ static int list_shards(const cJSON *index, struct names *shards, struct err *err
 }
 
 /* Every language tensor that the index promises has been found. */
-static int check_promises(const struct folder *f, const cJSON *index, struct err *err)
+static int check_promises(const struct hf_files *f, const cJSON *index, struct err *err)
 {
     const cJSON *entry;
 
     cJSON_ArrayForEach(entry, hf_json_get(index, "weight_map"))
     {
+        struct hf_name name = hf_translate(entry->string, f->config.arch);
         struct shown hf;
-        char gguf[64];
-        int layer;
-        enum hf_kind kind = hf_translate(entry->string, f->config.arch, gguf, &layer);
 
-        if (kind == HF_SKIPPED || (kind == HF_HEAD && f->config.tied))
+        if (is_needless(f, &name))
             continue;
         show(&hf, entry->string, strlen(entry->string));
-        if (kind == HF_UNKNOWN || !source_tensor(f->s, gguf))
+        if (name.kind == HF_UNKNOWN || !source_tensor(f->s, name.gguf))
             return err_set_at(err, GD_EFORMAT, hf.text,
                 "%s names the tensor %s, but no file has it.", index_name, hf.text);
     }
     return 0;
 }
 
-static int read_shards(struct folder *f, struct err *err)
+static int read_shards(struct hf_files *f, struct err *err)
 {
     struct names shards = {0};
     struct mapping map;
     cJSON *index = NULL;
-    int r = map_json(f, index_name, max_index, &map, err);
+    int r = hf_map_json(f, index_name, max_index, &map, err);
 
     if (r == 0)
         r = hf_json_parse(&index, map.data, map.size, index_name, err);
     if (r == 0)
         r = list_shards(index, &shards, err);
     for (size_t i = 0; i < shards.n && r == 0; i++) {
-        r = read_weights(f, shards.at[i], err);
+        r = hf_read_weights(f, shards.at[i], take_tensor, err);
         if (r == GD_ENOENT)
             r = err_set_at(err, GD_ENOENT, shards.at[i], "%s names %s, but that file is missing.",
                 index_name, shards.at[i]);
@@ -227,13 +321,13 @@ static int read_shards(struct folder *f, struct err *err)
     return r;
 }
 
-static int find_weights(struct folder *f, struct err *err)
+static int find_weights(struct hf_files *f, struct err *err)
 {
-    if (exists(f, "model.safetensors"))
-        return read_weights(f, "model.safetensors", err);
-    if (exists(f, index_name))
+    if (hf_exists(f, "model.safetensors"))
+        return hf_read_weights(f, "model.safetensors", take_tensor, err);
+    if (hf_exists(f, index_name))
         return read_shards(f, err);
-    if (exists(f, "pytorch_model.bin") || exists(f, "pytorch_model.bin.index.json"))
+    if (hf_exists(f, "pytorch_model.bin") || hf_exists(f, "pytorch_model.bin.index.json"))
         return err_set(err, GD_ENOTSUP,
             "%s holds PyTorch weights; gemmad reads safetensors, so convert them.", f->name.text);
     return err_set_at(err, GD_ENOENT, "model.safetensors",
@@ -241,35 +335,51 @@ static int find_weights(struct folder *f, struct err *err)
         index_name);
 }
 
-static int check_head(const struct folder *f, struct err *err)
+/* The rows of a table are as many as config.json says. */
+static int check_rows(const struct hf_files *f, const char *gguf, const char *hf, const char *key,
+    int64_t rows, struct err *err)
 {
-    const struct tensor *embd = source_tensor(f->s, "token_embd.weight");
+    const struct tensor *t = source_tensor(f->s, gguf);
+
+    if (t && rows >= 0 && t->ne[1] != rows)
+        return err_set_at(err, GD_EFORMAT, key, "config.json: %s is %lld, but %s has %lld rows.",
+            key, (long long)rows, hf, (long long)t->ne[1]);
+    return 0;
+}
+
+static int check_tables(const struct hf_files *f, struct err *err)
+{
+    int r;
 
     if (!f->config.tied && !source_tensor(f->s, "output.weight"))
         return err_set_at(err, GD_EFORMAT, "lm_head.weight",
             "config.json says in tie_word_embeddings that the head is separate, but there is no "
             "lm_head.weight.");
-    if (embd && f->config.vocab >= 0 && embd->ne[1] != f->config.vocab)
-        return err_set_at(err, GD_EFORMAT, "vocab_size",
-            "config.json: vocab_size is %lld, but embed_tokens.weight has %lld rows.",
-            (long long)f->config.vocab, (long long)embd->ne[1]);
-    return 0;
+    r = check_rows(
+        f, "token_embd.weight", "embed_tokens.weight", "vocab_size", f->config.vocab, err);
+    return r < 0 ? r
+                 : check_rows(f, "per_layer_token_embd.weight", "embed_tokens_per_layer.weight",
+                       "vocab_size_per_layer_input", f->config.per_layer_vocab, err);
 }
 
 int hf_read(struct source *s, const char *folder, struct err *err)
 {
-    struct folder f = {.s = s, .path = folder};
+    struct hf_files f = {.s = s, .path = folder};
     struct mapping config;
     int r;
 
     show_file(&f.name, folder);
-    if (!exists(&f, "config.json"))
+    if (!hf_exists(&f, "config.json"))
         return err_set_at(err, GD_ENOENT, "config.json",
             "%s has no config.json; name a GGUF file or a Hugging Face folder.", f.name.text);
-    r = map_json(&f, "config.json", max_config, &config, err);
+    r = hf_map_json(&f, "config.json", max_config, &config, err);
     if (r == 0)
         r = hf_config_read(s, &f.config, config.data, config.size, err);
     if (r == 0)
         r = find_weights(&f, err);
-    return r < 0 ? r : check_head(&f, err);
+    if (r == 0)
+        r = check_stacks(&f, err);
+    if (r == 0 && f.config.arch == GEMMA_EMBEDDING)
+        r = hf_read_modules(&f, err);
+    return r < 0 ? r : check_tables(&f, err);
 }

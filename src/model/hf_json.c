@@ -201,7 +201,8 @@ static bool find_duplicate(const cJSON *json, struct shown *key)
     return true;
 }
 
-int hf_json_parse(cJSON **out, const void *text, size_t len, const char *name, struct err *err)
+static int parse(
+    cJSON **out, const void *text, size_t len, const char *name, char opening, struct err *err)
 {
     struct shown duplicate = {{0}};
     struct scan s;
@@ -220,8 +221,8 @@ int hf_json_parse(cJSON **out, const void *text, size_t len, const char *name, s
         if (s.at != s.end)
             fail(&s, "goes on after its end");
     }
-    if (!s.why && copy[strspn(copy, " \t\r\n")] != '{')
-        s.why = "is not an object";
+    if (!s.why && copy[strspn(copy, " \t\r\n")] != opening)
+        s.why = opening == '{' ? "is not an object" : "is not an array";
     if (s.why) {
         r = err_set_at(err, GD_EFORMAT, name, "%s %s (byte %zu of %zu).", name, s.why,
             (size_t)(s.at - copy), len);
@@ -243,6 +244,17 @@ out:
     cJSON_Delete(json);
     free(copy);
     return r;
+}
+
+int hf_json_parse(cJSON **out, const void *text, size_t len, const char *name, struct err *err)
+{
+    return parse(out, text, len, name, '{', err);
+}
+
+int hf_json_parse_array(
+    cJSON **out, const void *text, size_t len, const char *name, struct err *err)
+{
+    return parse(out, text, len, name, '[', err);
 }
 
 const cJSON *hf_json_get(const cJSON *object, const char *key)

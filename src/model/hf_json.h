@@ -15,6 +15,10 @@
  */
 int hf_json_parse(cJSON **out, const void *text, size_t len, const char *name, struct err *err);
 
+/* The same for a text that must be an array. */
+int hf_json_parse_array(
+    cJSON **out, const void *text, size_t len, const char *name, struct err *err);
+
 /* The member, or NULL when it is absent. */
 const cJSON *hf_json_get(const cJSON *object, const char *key);
 

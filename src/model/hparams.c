@@ -40,7 +40,8 @@ static const struct family families[] = {
         .has_softcaps = true,
         .final_softcap = 30,
         .has_local_rope = true,
-        .unscaled = true},
+        .unscaled = true,
+        .needs_window = true},
     {.name = "gemma4",
         .arch = GEMMA_4,
         .qk_norm = true,
@@ -49,7 +50,21 @@ static const struct family families[] = {
         .has_softcaps = true,
         .final_softcap = 30,
         .has_local_rope = true,
-        .unscaled = true},
+        .unscaled = true,
+        .local_heads = true,
+        .needs_window = true,
+        .rope_factors = true},
+    {.name = "gemma4-assistant",
+        .arch = GEMMA_4_ASSISTANT,
+        .qk_norm = true,
+        .post_norms = true,
+        .has_window = true,
+        .has_local_rope = true,
+        .unscaled = true,
+        .local_heads = true,
+        .needs_window = true,
+        .rope_factors = true,
+        .drafter = true},
     {.name = "gemma-embedding",
         .arch = GEMMA_EMBEDDING,
         .qk_norm = true,
@@ -57,7 +72,19 @@ static const struct family families[] = {
         .has_window = true,
         .period = 6,
         .has_local_rope = true,
-        .bidirectional = true},
+        .bidirectional = true,
+        .needs_window = true},
+    /* Exists as a Hugging Face folder only; the name is ours. */
+    {.name = "gemma-embedding2",
+        .arch = GEMMA_EMBEDDING_2,
+        .qk_norm = true,
+        .post_norms = true,
+        .has_window = true,
+        .has_local_rope = true,
+        .unscaled = true,
+        .bidirectional = true,
+        .local_heads = true,
+        .needs_window = true},
 };
 
 const char *hparams_key(struct reader *rd, const char *suffix)
@@ -289,7 +316,7 @@ static int read_dim(struct reader *rd, const char *ending, int *dim)
     return 0;
 }
 
-/* Sliding layers of Gemma 4 have smaller heads: comes after the windows. */
+/* Sliding layers may have smaller heads: comes after the windows. */
 static int read_head_dim(struct reader *rd)
 {
     struct hparams *hp = rd->hp;
@@ -297,7 +324,7 @@ static int read_head_dim(struct reader *rd)
     int r = read_dim(rd, "", &dim);
 
     sliding = dim;
-    if (r >= 0 && hp->arch == GEMMA_4)
+    if (r >= 0 && rd->family->local_heads)
         r = read_dim(rd, "_swa", &sliding);
     for (int i = 0; r >= 0 && i < hp->n_layers; i++)
         hp->layers[i].head_dim = hp->layers[i].window ? sliding : dim;
@@ -318,6 +345,8 @@ static int read_window(struct reader *rd)
     r = hparams_int(rd, "attention.sliding_window", 0, MAX_CONTEXT, &window);
     if (r < 0)
         return r;
+    if (r == 0 && f->needs_window)
+        return hparams_missing(rd);
     hparams_key(rd, "attention.sliding_window_pattern");
     if (is_array(rd)) {
         r = read_layers(rd, "attention.sliding_window_pattern", 0, 1, sliding, hp->n_layers);
@@ -430,9 +459,12 @@ static int read_rope(struct reader *rd)
         global.n_dims = hp->layers[0].head_dim; /* no layer uses it */
     if (r >= 0)
         r = check_dims(rd, "rope.dimension_count", &global);
-    if (r >= 0 && hp->arch == GEMMA_4)
+    if (r >= 0 && rd->family->local_heads)
         r = check_dims(rd, "rope.dimension_count_swa", &local);
     global.factors = source_tensor(rd->src, "rope_freqs.weight") != NULL;
+    if (r >= 0 && rd->family->rope_factors && !global.factors && !source_is_folder(rd->src))
+        return err_set_at(rd->err, GD_EFORMAT, "rope_freqs.weight",
+            "The model file lacks the tensor rope_freqs.weight.");
     hp->rope[0] = global;
     hp->rope[1] = local;
     hp->n_rope = local.n_dims ? 2 : 1;

@@ -9,7 +9,16 @@
 #include "gemmad/err.h"
 #include "model/source.h"
 
-enum gemma_arch { GEMMA_1, GEMMA_2, GEMMA_3, GEMMA_3N, GEMMA_4, GEMMA_EMBEDDING };
+enum gemma_arch {
+    GEMMA_1,
+    GEMMA_2,
+    GEMMA_3,
+    GEMMA_3N,
+    GEMMA_4,
+    GEMMA_EMBEDDING,
+    GEMMA_EMBEDDING_2,
+    GEMMA_4_ASSISTANT
+};
 
 enum { HPARAMS_MAX_LAYERS = 256 };
 
@@ -19,10 +28,11 @@ struct hparams_layer {
     int window;     /* keys a query sees, itself included; 0 = every earlier position */
     int rope_table; /* index into hparams.rope: 0 global, 1 local */
     int ffn;        /* width of gate and up */
-    int kv_layer;   /* whose K and V it attends to: itself, or an earlier layer that has its own */
-    bool v_from_k;  /* V is the raw K projection, before its norm and rotation */
-    bool moe;       /* has experts: beside the dense feed-forward when that is there, else alone */
-    bool scaled;    /* the whole residual stream is multiplied by a number at the end (Gemma 4) */
+    int kv_layer;  /* whose K and V it attends to: itself, an earlier layer that has its own, or -1:
+                      the target's last layer of the same kind (a drafter) */
+    bool v_from_k; /* V is the raw K projection, before its norm and rotation */
+    bool moe;      /* has experts: beside the dense feed-forward when that is there, else alone */
+    bool scaled;   /* the whole residual stream is multiplied by a number at the end (Gemma 4) */
     float
         sparsity; /* gate values below mean + sparsity * std are cut to 0; 0 = no cut (Gemma 3n) */
 };
@@ -50,7 +60,8 @@ struct hparams {
     bool separate_head; /* output.weight is there and not tied */
     /* Per-layer input embeddings (Gemma 3n, 4 E2B and E4B); 0 = none. */
     int per_layer_width;
-    int per_layer_vocab; /* rows of the table: an id beyond them reads row 0 */
+    int per_layer_vocab; /* rows of the table: an id beyond them reads row 0; 0 = no table, they
+                            are projected from the embedding alone (EmbeddingGemma 2) */
     /* AltUp residual streams and the Laurel rank (Gemma 3n); 0 = none. Stream 0 is the active one.
      */
     int n_streams, laurel_rank;
@@ -64,6 +75,11 @@ struct hparams {
      * maps. */
     bool bidirectional;
     int n_dense, dense_out[2]; /* widths after dense_2 and dense_3 */
+    int token_proj; /* width that token_proj.weight maps every final state to before the mean; 0 =
+                       none (EmbeddingGemma 2) */
+    /* Drafters (Gemma 4 assistants): width of the target model whose embeddings, final states, K
+     * and V they read; they have no K and V of their own. 0 = no drafter. */
+    int backbone_width;
     int n_rope;
     struct rope_spec rope[2];
     struct hparams_layer layers[HPARAMS_MAX_LAYERS];

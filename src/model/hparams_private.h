@@ -27,7 +27,11 @@ struct family {
     bool has_local_rope; /* sliding layers rotate with a base of their own */
     int layers_27b;      /* with so many layers, attention is scaled by width / heads */
     bool unscaled;       /* q.k is taken as it is, and v is normed per head */
-    bool bidirectional;  /* sliding layers see half a window to either side */
+    bool bidirectional;  /* sliding layers see to either side */
+    bool local_heads;    /* sliding layers have a head dimension of their own */
+    bool needs_window;   /* a file without the key is broken */
+    bool rope_factors;   /* a GGUF carries rope_freqs.weight for its global layers */
+    bool drafter;        /* reads the K and V of another model */
 };
 
 struct reader {

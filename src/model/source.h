@@ -20,6 +20,7 @@ struct tensor {
     int64_t ne[4];       /* ne[0] is contiguous; unused entries are 1 */
     const uint8_t *data; /* mostly in the file mapping; unaligned */
     size_t bytes;
+    bool in_memory; /* data is memory of the source, not the file mapping */
 };
 
 struct source;

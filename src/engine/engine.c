@@ -110,7 +110,7 @@ static int open_kv(struct engine *e, size_t available_before, struct err *err)
         .shrink_ctx = e->opts.ctx_tokens == 0,
         .max_sequences = e->opts.max_sequences,
         .max_chunk = graph_max_tokens(e->rt->prefill),
-        .keep_prefixes = e->opts.prefix_cache,
+        .no_prefixes = !e->opts.prefix_cache,
     };
     struct kv_plan plan;
     int r = kv_plan(&plan, &e->rt->kv, &need, kv_budget(e, available_before), err);

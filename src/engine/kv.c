@@ -81,7 +81,7 @@ int kv_plan(struct kv_plan *out, const struct kv_layout *layout, const struct kv
         all[g] = one[g] + (need->max_sequences - 1) * (double)most_pages(&layout->group[g], ctx, 1);
         /* A kept beginning is of use only with its last window: as many more as sequences, twice.
          * (Its global pages are found among those that the sequences do not need yet.) */
-        if (need->keep_prefixes && layout->group[g].window)
+        if (!need->no_prefixes && layout->group[g].window)
             all[g] += 2 * need->max_sequences * (double)most_pages(&layout->group[g], ctx, 1);
     }
     /* One sequence always fits; what is left goes to the others in proportion to their need. */

@@ -33,7 +33,7 @@ struct kv_need {
     int ctx_tokens; /* longest sequence; with shrink_ctx an upper bound */
     bool shrink_ctx;
     int max_sequences, max_chunk;
-    bool keep_prefixes; /* room for beginnings that nobody computes any more */
+    bool no_prefixes; /* no room for beginnings that are only kept for later prompts */
 };
 
 /* Splits at most `budget` bytes between the groups by need: max_sequences of ctx_tokens if that

@@ -17,9 +17,9 @@ int pace_budget(const struct pace *p, double decode_ms)
         if (ms < p->target_ms / 4)
             ms = p->target_ms / 4;
     }
-    /* Not measured yet: begin small beside answers, boldly when nobody waits. */
+    /* Not measured yet: begin small, less so when nobody waits. */
     if (p->ms <= 0)
-        return decode_ms > 0 || p->max_chunk < 64 ? PACE_SMALLEST : p->max_chunk / 2;
+        return decode_ms > 0 || p->max_chunk < 4 * PACE_SMALLEST ? PACE_SMALLEST : p->max_chunk / 4;
     tokens = ms * p->tokens / p->ms;
     if (tokens >= p->max_chunk)
         return p->max_chunk;

@@ -80,6 +80,35 @@ static void go_through(void)
     pthread_mutex_unlock(&gate);
 }
 
+/* ---- allocations, counted by the linker's --wrap ---- */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+static _Thread_local int n_allocs;
+
+void *__wrap_malloc(size_t n)
+{
+    n_allocs++;
+    return __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    n_allocs++;
+    return __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    n_allocs++;
+    return __real_realloc(p, n);
+}
+
 /* ---- the model ---- */
 
 static uint64_t mix(uint64_t h, uint64_t x)
@@ -169,7 +198,8 @@ static void run_token(const struct kv_memory *kv, const struct graph_seq *seq, i
 void graph_run(
     struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs)
 {
-    struct fake_run run = {.decode = g->decode, .n_seqs = n_seqs, .past = seqs[0].past};
+    struct fake_run run = {
+        .decode = g->decode, .n_seqs = n_seqs, .past = seqs[0].past, .n_allocs = n_allocs};
     struct timespec time;
     long us;
 

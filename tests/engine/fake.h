@@ -24,6 +24,7 @@ struct fake_run {
     int n_seqs, n_tokens; /* tokens of all sequences */
     int past;             /* of the first */
     int32_t first_id;     /* the first token of its prompt */
+    int n_allocs;         /* of the engine's thread, since it began */
 };
 
 struct fake {

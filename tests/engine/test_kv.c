@@ -157,7 +157,8 @@ static void a_group_without_layers_needs_no_pages(void **state)
 {
     struct kv_layout global_only = layout;
     struct kv_plan plan;
-    struct kv_need need = {.ctx_tokens = 640, .max_sequences = 2, .max_chunk = 64};
+    struct kv_need need = {
+        .ctx_tokens = 640, .max_sequences = 2, .max_chunk = 64, .no_prefixes = true};
     struct kv *kv;
     struct kv_table t;
     struct err err;
@@ -178,7 +179,8 @@ static void a_group_without_layers_needs_no_pages(void **state)
 static void a_plan_splits_memory_by_need(void **state)
 {
     struct kv_plan plan;
-    struct kv_need need = {.ctx_tokens = 6400, .max_sequences = 4, .max_chunk = 64};
+    struct kv_need need = {
+        .ctx_tokens = 6400, .max_sequences = 4, .max_chunk = 64, .no_prefixes = true};
     struct err err;
 
     /* One sequence: 100 global pages, ceil((99 + 64) / 64) + 1 = 4 sliding; each other: 100 and
@@ -188,6 +190,10 @@ static void a_plan_splits_memory_by_need(void **state)
     assert_int_equal(plan.n_pages[KV_SLIDING], 13);
     assert_int_equal(plan.bytes, 400 * GLOBAL_BYTES + 13 * SLIDING_BYTES);
     assert_int_equal(plan.ctx_tokens, 6400);
+    need.no_prefixes = false; /* eight more windows, for beginnings that are kept */
+    assert_int_equal(kv_plan(&plan, &layout, &need, 1 << 30, &err), 0);
+    assert_int_equal(plan.n_pages[KV_SLIDING], 13 + 8 * 3);
+    need.no_prefixes = true;
 
     /* Half of it: never less than one sequence, never more than the budget. */
     assert_int_equal(kv_plan(&plan, &layout, &need, 200 * GLOBAL_BYTES, &err), 0);

@@ -224,7 +224,7 @@ static void the_budget_keeps_the_target(void **state)
 {
     struct pace p = {.max_chunk = 512, .target_ms = 50};
 
-    assert_int_equal(pace_budget(&p, 0), 256);
+    assert_int_equal(pace_budget(&p, 0), 128);
     assert_int_equal(pace_budget(&p, 10), PACE_SMALLEST);
     for (int i = 0; i < 30; i++) /* 4 tokens a ms */
         pace_measured(&p, 100, 25);
@@ -237,6 +237,36 @@ static void the_budget_keeps_the_target(void **state)
     assert_int_equal(pace_budget(&p, 0), PACE_SMALLEST);
     p.fixed = 7;
     assert_int_equal(pace_budget(&p, 10), 7);
+}
+
+static void a_decode_step_allocates_nothing(void **state)
+{
+    int32_t ids[4][10];
+    struct job *jobs[4];
+    int first = 0;
+
+    opts.prefix_cache = true;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    for (int i = 0; i < 4; i++) {
+        struct job_params p = harness_greedy(ids[i], 10, 700);
+
+        harness_prompt(ids[i], 10, (unsigned)i);
+        p.logprobs = 5;
+        jobs[i] = harness_submit(&h, &p);
+    }
+    fake_open_gate();
+    for (int i = 0; i < 4; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        result_free(&r);
+    }
+    harness_wait_idle(&h);
+    while (fake.runs[first].n_seqs < 4)
+        first++;
+    /* A doubling of what waits for a reader may fall into these hundred runs, once for each array
+     * of each answer. */
+    assert_in_range(fake.runs[first + 600].n_allocs - fake.runs[first + 500].n_allocs, 0, 4 * 4);
 }
 
 /* ---- cancel ---- */
@@ -542,6 +572,7 @@ int main(void)
         CASE(short_prompts_do_not_wait_for_long_ones),
         CASE(long_and_short_prompts_share_the_time),
         CASE(the_budget_keeps_the_target),
+        CASE(a_decode_step_allocates_nothing),
         CASE(a_released_waiting_job_leaves_the_queue),
         CASE(a_released_prompt_stops_within_a_step),
         CASE(a_released_answer_stops_within_a_step),

@@ -1,89 +1,244 @@
-/* flow.h - describe a Gemma graph, compile it, look at it.
+/* flow.h - describe a Gemma graph, compile it, run it, look at it.
  *
- * A flow says what is computed: mode, sizes, outputs, how deep. flow_build() turns it into a graph:
+ * A flow says what is computed: mode, sizes, outputs, extra stages. flow_build() turns it into a
+ * graph:
  *
  *   flow -> IR (typed operations on [rows, width] values) -> passes (constants, fusion, dead code)
  *        -> plan (steps over one arena; one step is one parallel phase, steps are separated by
  * barriers)
  *
  * Rows are symbolic: TOKENS is the number of new tokens of a run, OUT the number of tokens whose
- * logits or hidden states are asked for. Everything else is fixed when the graph is built.
+ * logits or hidden states are asked for. Widths are fixed when the graph is built. All numbers are
+ * f32, row-major.
  *
- * A flow and a build belong to one thread; the graph then runs on one thread at a time
- * (graph/graph.h). */
+ * The daemon runs graphs over paged K/V (graph/graph.h, inside). A program that links this library
+ * has flow_model_open() for the file and graph_exec() for tensors in, tensors out:
+ *
+ *   flow_model_open(&m, "gemma.gguf", 0, &err);
+ *   flow_prefill_options(&o, 1, 128);           o.dynamic_seq = true;
+ *   flow_create(&f, flow_model_hparams(m), &o, &err);
+ *   flow_profile_default(&p);
+ *   flow_model_build(&g, m, f, &p, &err);
+ *   graph_exec(g, &(struct graph_io){.input_ids = ids, .seq = n, .output = logits}, &err);
+ *
+ * A flow, a build and a run belong to one thread at a time. Functions return 0 or a negative
+ * GD_E... code with a sentence in *err that names the option, weight or line at fault. */
 #ifndef GEMMAD_FLOW_H
 #define GEMMAD_FLOW_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "gemmad/err.h"
 
 struct buf;
 struct flow;
+struct flow_model;
 struct graph;
 struct hparams;
 struct kernels;
 struct pool;
 struct weight_store;
 
+/* ---- what is computed ---- */
+
 enum flow_mode { FLOW_PREFILL, FLOW_DECODE };
 
 enum flow_output {
-    FLOW_LAST_LOGITS, /* logits of the rows a run asks for (graph_seq.n_logits) */
-    FLOW_HIDDEN       /* final-norm hidden states of those rows, (n_logits, width), no head */
+    FLOW_LAST_LOGITS, /* (batch, vocab): of the last token, or of graph_io.last_index in a dynamic
+                         prefill */
+    FLOW_LOGITS,      /* (batch, seq, vocab) */
+    FLOW_HIDDEN       /* (batch, seq, width): after the final norm, no head */
 };
+
+struct flow_hooks;
 
 struct flow_options {
     enum flow_mode mode;
-    int batch; /* sequences of a run: 1 in prefill, up to this many in decode */
-    int seq;   /* prefill: most new tokens of a run; decode: 1 */
+    int batch; /* sequences of a run */
+    int seq;   /* prefill: new tokens of each sequence, the most of them when dynamic_seq; decode: 1
+                */
+    int past_seq;      /* decode: positions before the new token, when not dynamic_past */
+    bool dynamic_seq;  /* prefill: a run may have 1 .. seq tokens; batch must be 1 */
+    bool dynamic_past; /* decode: every run says how long the past is */
     enum flow_output output;
-    int effective_layers; /* stop after this many layers; 0 = all */
-    bool taps; /* keep every stage's output for graph_tap(): embedding, layers, norm input and
-                  output */
+    bool export_kv; /* prefill also returns each layer's K and V; decode always returns the new ones
+                     */
+    bool custom_mask; /* decode: a run brings a mask (batch, past + 1) that replaces causal and
+                         window masks */
+    bool taps;        /* keep every stage's output for graph_tap() */
+    int effective_num_layers; /* stop after this many layers; 0 = all */
+    const struct flow_hooks
+        *hooks; /* NULL: none. Used by flow_create() only, but for stages' run and ud */
 };
 
-/* batch 1, seq 128, logits of the rows asked for, all layers. */
-void flow_prefill_options(struct flow_options *o);
-/* the same with batch sequences of one token each. */
-void flow_decode_options(struct flow_options *o, int batch);
+/* batch 1, seq 128, past 0, nothing dynamic, logits of the last token, all layers. */
+void flow_options_default(struct flow_options *o);
+void flow_prefill_options(struct flow_options *o, int batch, int seq);
+void flow_decode_options(struct flow_options *o, int batch, int past_seq);
 
-enum fusion_policy {
-    FUSION_DIRECT, /* every operation its own step */
-    FUSION_FUSABLE /* norms, residuals, rotations and activations fold into their neighbours: five
-                      steps a layer */
+/* ---- stages of one's own ---- */
+
+enum { FLOW_STAGE_ARGS = 4 };
+
+/* A row-wise function with declared shapes, run in the plan like the built-in operations: for every
+ * row, from any worker thread, in no order: it must not touch anything but its row and constants.
+ */
+struct flow_stage {
+    const char *name;
+    int n_in, n_out;
+    int in_width[FLOW_STAGE_ARGS], out_width[FLOW_STAGE_ARGS];
+    void (*run)(void *ud, const float *const *in, float *const *out);
+    void *ud;
 };
 
-enum backend_choice { BACKEND_AUTO, BACKEND_NATIVE, BACKEND_BLAS };
+/* Values are handles (>= 0) of [rows, width] results. A mistake (an unknown handle, a width that
+ * does not fit) is remembered and reported by flow_create(). */
+int flow_width(const struct flow *f, int value);
+void flow_custom(struct flow *f, const struct flow_stage *stage, const int *in, int *out);
+int flow_rmsnorm(struct flow *f, int x, const char *weight); /* weight NULL: all ones */
+int flow_matmul(struct flow *f, int x, const char *weight, int out_width);
+int flow_sum(struct flow *f, int x, int y);
 
-struct flow_profile {
-    bool exact; /* f32 activations in plain order instead of 8-bit or bf16 ones */
-    enum fusion_policy fusion;
-    enum backend_choice matmul; /* of this mode's phase */
-    enum { FLOW_KV_F32, FLOW_KV_BF16 } kv;
+enum flow_layer_style { FLOW_LAYER_DENSE, FLOW_LAYER_EXPERTS, FLOW_LAYER_ALTUP };
+
+struct flow_layer_info {
+    int index;
+    enum flow_mode mode; /* whether what follows describes attention over the new tokens or one
+                            decoded token */
+    enum flow_layer_style style;
+    int n_heads, n_kv_heads, head_dim;
+    int window;     /* keys a query sees, itself included; 0 = every earlier position */
+    int rope_table; /* 0 global, 1 local */
+    float scale, softcap;
+    int kv_sink; /* the layer whose K and V are read: this one, which then also appends to them, or
+                    a donor */
 };
 
-/* reference: exact, direct, f32 pages. default: quantised activations, fusable. */
-void flow_profile_reference(struct flow_profile *p);
-void flow_profile_default(struct flow_profile *p);
+struct flow_hooks {
+    void *ud;
+    /* Extra stages on the residual stream before the first and after the last layer: value in,
+     * value out. NULL: none */
+    int (*before_layers)(void *ud, struct flow *f, int h);
+    int (*after_layers)(void *ud, struct flow *f, int h);
+    /* In place of a layer: residual stream in and out. flow_default_layer() gives the model's own.
+     * NULL: that one */
+    int (*layer)(void *ud, struct flow *f, const struct flow_layer_info *layer, int h);
+    /* After the final norm, before the head is added: value in, value out. NULL: none */
+    int (*patch)(void *ud, struct flow *f, int x);
+};
+int flow_default_layer(struct flow *f, const struct flow_layer_info *layer, int h);
 
-/* hp is borrowed until flow_destroy. GD_EINVAL names the option that cannot be. */
+/* hp is borrowed until flow_destroy. */
 int flow_create(
     struct flow **out, const struct hparams *hp, const struct flow_options *o, struct err *err);
 void flow_destroy(struct flow *f); /* NULL is fine */
 
-/* Compiles. Each weight is taken once by its name from the store; GD_EFORMAT names one that is
- * missing, has another shape, or is left over. The store, pool and kernels must outlive the graph;
- * pool may be NULL. */
+/* ---- how it is compiled ---- */
+
+enum fusion_policy {
+    FUSION_DIRECT, /* every operation its own step */
+    FUSION_FUSABLE /* operations fold into their neighbours' steps: five steps a dense layer */
+};
+
+enum fusion {           /* bits */
+    FUSE_ATTENTION = 1, /* head norms and rotation into attention */
+    FUSE_SIBLINGS = 2,  /* matrices that read the same value into one step */
+    FUSE_EPILOGUE = 4,  /* GeGLU and soft-cap into the product before them */
+    FUSE_PROLOGUE = 8,  /* norms and the row gather into the product after them */
+    FUSE_RESIDUAL = 16, /* residual adds into the product after them */
+    FUSE_ALL = 31
+};
+
+enum backend_choice { BACKEND_AUTO, BACKEND_NATIVE, BACKEND_BLAS };
+enum { FLOW_TYPES = 64 };
+
+struct flow_profile {
+    bool exact; /* precision: f32 activations in plain order, instead of 8-bit or bf16 ones */
+    enum fusion_policy policy;
+    unsigned target, skip; /* fusions to try, and those of them to leave out */
+    bool assert_clean;     /* fail when something that a wanted fusion could fold stays alone */
+    bool dead_code, constant_folding; /* passes */
+    bool verbose;                     /* graph_print() also says what each pass did */
+    enum backend_choice matmul;       /* of this mode's phase, */
+    signed char override[FLOW_TYPES]; /* and of single weight types by GGUF type id: enum
+                                         backend_choice, or -1 */
+    enum flow_kv { FLOW_KV_F32, FLOW_KV_BF16 } kv;
+};
+
+/* reference: exact, direct, f32 pages. default: quantised activations, fusable, bf16 pages. */
+void flow_profile_reference(struct flow_profile *p);
+void flow_profile_default(struct flow_profile *p);
+
+/* Reads the lines of [prefill] or [decode] in a gemmad.profile over *p. Lines are `key = value`;
+ * keys are the ones flow_profile_print() writes. GD_ENOENT when there is no such file; a bad line
+ * is named by its number. */
+int flow_profile_load(
+    struct flow_profile *p, const char *path, enum flow_mode mode, struct err *err);
+void flow_profile_print(const struct flow_profile *p, enum flow_mode mode, struct buf *out);
+
+/* Compiles. Each weight is taken once by its name; GD_EFORMAT names one that is missing, has
+ * another shape, or is left over, GD_EINVAL one that is used twice. The store, pool and kernels
+ * must outlive the graph; pool may be NULL. */
 int flow_build(struct graph **out, const struct flow *f, const struct flow_profile *p,
     struct weight_store *weights, const struct kernels *k, struct pool *pool, struct err *err);
+void graph_destroy(struct graph *g); /* NULL is fine */
 
 /* One line per operation and per step, for people; dot: a Graphviz digraph instead. */
 void graph_print(const struct graph *g, bool dot, struct buf *out);
 
+/* ---- running it on tensors ---- */
+
+/* Per-layer arrays have one entry for each of the model's layers; entries of layers without K and V
+ * of their own are not looked at. K and V are (batch, n_kv_heads, positions, head_dim), K after its
+ * norm and rotation. */
+struct graph_io {
+    const int32_t *input_ids; /* (batch, seq) */
+    int seq;                  /* dynamic_seq: tokens of this run; else 0 or the graph's */
+    int last_index;           /* FLOW_LAST_LOGITS with dynamic_seq: which token's logits */
+    int past; /* decode with dynamic_past: positions in past_k and past_v; else 0 or the graph's */
+    const float *const *past_k,
+        *const *past_v;   /* decode: (layers) of (batch, n_kv_heads, past, head_dim) */
+    const int *positions; /* decode: (batch) position of each new token; NULL: past */
+    const float *const *rope_cos,
+        *const *rope_sin; /* decode: (rope tables) of (batch, n_dims / 2); NULL: from positions */
+    const float *custom_mask; /* (batch, past + 1): 0 lets a key be seen, -INFINITY hides it; the
+                                 new token's own is last */
+    float *output;            /* see enum flow_output */
+    float *const *new_k,
+        *const *new_v; /* (layers) of (batch, n_kv_heads, new tokens, head_dim); NULL: not wanted */
+};
+
+int graph_exec(struct graph *g, const struct graph_io *io, struct err *err);
+
 /* After a run of a graph built with taps: rows of the named stage ("embedding", "layer 3", "norm
- * input", "norm output"), (rows, width) row-major, valid until the next run; NULL when there is no
- * such stage. */
+ * input", "norm output"; Gemma 3n's further streams "layer 3.1"), (rows, width), valid until the
+ * next run; NULL: no such stage. */
 const float *graph_tap(const struct graph *g, const char *stage, int *rows, int *width);
+
+/* ---- a model file for programs that link this library ---- */
+
+/* Opens a GGUF or a Hugging Face folder, with the best instruction set; n_threads 0: every CPU this
+ * process may use. */
+int flow_model_open(struct flow_model **out, const char *path, int n_threads, struct err *err);
+void flow_model_close(struct flow_model *m); /* after every graph built from it; NULL is fine */
+const struct hparams *flow_model_hparams(const struct flow_model *m);
+int flow_model_build(struct graph **out, struct flow_model *m, const struct flow *f,
+    const struct flow_profile *p, struct err *err);
+
+/* Sizes of the model, without its private header. */
+struct flow_model_size {
+    int n_layers, width, vocab, n_rope_tables;
+};
+void flow_model_size(const struct flow_model *m, struct flow_model_size *out);
+/* Heads of a layer as flow_layer_info has them. */
+void flow_model_layer(const struct flow_model *m, int layer, struct flow_layer_info *out);
+
+/* Ids of a text with the model's bos in front; caller frees *ids. */
+int flow_model_encode(
+    const struct flow_model *m, const char *text, int32_t **ids, int *n, struct err *err);
+/* The text of one token, borrowed, not NUL-terminated. */
+const char *flow_model_piece(const struct flow_model *m, int32_t id, size_t *len);
 
 #endif

@@ -1,7 +1,9 @@
 #include "engine/runtime.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cpu.h"
 #include "base/mem.h"
@@ -27,7 +29,8 @@ static int pick_backend(
 
     for (int i = 0; i < 3; i++) {
         if (strcmp(value, names[i]) == 0) {
-            *out = (enum backend_choice)i;
+            if (i > 0 || *out == BACKEND_AUTO)
+                *out = (enum backend_choice)i; /* "auto" leaves it to gemmad.profile */
             return 0;
         }
     }
@@ -35,16 +38,11 @@ static int pick_backend(
         err, GD_EINVAL, setting, "%s: \"%.40s\" is not auto, native or blas", setting, value);
 }
 
-/* The profile of both graphs and the instruction set. */
-static int pick(
-    struct runtime *rt, const struct runtime_opts *o, struct flow_profile *p, struct err *err)
+static int pick_isa(
+    struct runtime *rt, const struct runtime_opts *o, bool reference, struct err *err)
 {
-    bool reference = strcmp(o->profile, "reference") == 0;
     int isa = isa_parse(o->isa);
 
-    if (!reference && strcmp(o->profile, "default") != 0)
-        return err_set_at(err, GD_EINVAL, "profile",
-            "profile: \"%.40s\" is not default or reference", o->profile);
     if (isa < 0)
         return err_set_at(
             err, GD_EINVAL, "isa", "isa: \"%.40s\" is not auto, c, avx2, avx512 or neon", o->isa);
@@ -53,20 +51,68 @@ static int pick(
     if (!kernels_has((enum isa)isa))
         return err_set_at(err, GD_ENOTSUP, "isa", "isa: this machine cannot run %s", o->isa);
     kernels_init(&rt->kernels, (enum isa)isa);
-    if (reference)
-        flow_profile_reference(p);
-    else
-        flow_profile_default(p);
+    return 0;
+}
+
+static int pick_kv(const struct runtime *rt, const struct runtime_opts *o, bool reference,
+    enum flow_kv *kv, struct err *err)
+{
     if (strcmp(o->kv_type, "auto") == 0)
-        p->kv = !reference && rt->kernels.bf16 ? FLOW_KV_BF16 : FLOW_KV_F32;
+        *kv = !reference && rt->kernels.bf16 ? FLOW_KV_BF16 : FLOW_KV_F32;
     else if (strcmp(o->kv_type, "f32") == 0)
-        p->kv = FLOW_KV_F32;
+        *kv = FLOW_KV_F32;
     else if (strcmp(o->kv_type, "bf16") == 0)
-        p->kv = FLOW_KV_BF16;
+        *kv = FLOW_KV_BF16;
     else
         return err_set_at(
             err, GD_EINVAL, "kv_type", "kv_type: \"%.40s\" is not auto, f32 or bf16", o->kv_type);
     return 0;
+}
+
+/* gemmad.profile in the folder of the weights, where there is one. Both graphs read and write the
+ * same pages: the page type is the setting's. */
+static int read_profile(
+    const struct runtime_opts *o, enum flow_mode mode, struct flow_profile *p, struct err *err)
+{
+    const char *slash = strrchr(o->model_path, '/');
+    enum flow_kv kv = p->kv;
+    char path[4096];
+    struct stat st;
+    int r;
+
+    if (stat(o->model_path, &st) == 0 && S_ISDIR(st.st_mode))
+        snprintf(path, sizeof(path), "%s/gemmad.profile", o->model_path);
+    else
+        snprintf(path, sizeof(path), "%.*sgemmad.profile",
+            slash ? (int)(slash + 1 - o->model_path) : 0, o->model_path);
+    r = flow_profile_load(p, path, mode, err);
+    p->kv = kv;
+    return r == GD_ENOENT ? 0 : r;
+}
+
+/* The profile of one graph: the built-in one, the file's lines over it, the settings over both. */
+static int pick(struct runtime *rt, const struct runtime_opts *o, enum flow_mode mode,
+    struct flow_profile *p, struct err *err)
+{
+    bool reference = strcmp(o->profile, "reference") == 0, prefill = mode == FLOW_PREFILL;
+    int r;
+
+    if (!reference && strcmp(o->profile, "default") != 0)
+        return err_set_at(err, GD_EINVAL, "profile",
+            "profile: \"%.40s\" is not default or reference", o->profile);
+    if (reference)
+        flow_profile_reference(p);
+    else
+        flow_profile_default(p);
+    r = pick_isa(rt, o, reference, err);
+    if (r == 0)
+        r = pick_kv(rt, o, reference, &p->kv, err);
+    if (r == 0 && !reference) /* the reference is what it is */
+        r = read_profile(o, mode, p, err);
+    if (r == 0)
+        r = pick_backend(&p->matmul, prefill ? "matmul_prefill" : "matmul_decode",
+            prefill ? o->matmul_prefill : o->matmul_decode, err);
+    return r;
 }
 
 static int build(struct runtime *rt, struct graph **out, const struct flow_options *fo,
@@ -84,28 +130,26 @@ static int build(struct runtime *rt, struct graph **out, const struct flow_optio
 
 static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct err *err)
 {
-    struct flow_profile p;
+    struct flow_profile prefill, decode;
     struct flow_options fo;
-    int r = pick(rt, o, &p, err);
+    int r = pick(rt, o, FLOW_PREFILL, &prefill, err);
 
-    if (r < 0)
-        return r;
-    r = pool_create(&rt->pool, o->n_threads ? o->n_threads : cpu_allowed(), err);
+    if (r == 0)
+        r = pick(rt, o, FLOW_DECODE, &decode, err);
+    if (r == 0)
+        r = pool_create(&rt->pool, o->n_threads ? o->n_threads : cpu_allowed(), err);
     if (r < 0)
         return r;
     rt->weights = weight_store_create(rt->src, rt->pool);
-    flow_prefill_options(&fo);
-    fo.seq = o->max_chunk;
+    flow_prefill_options(&fo, 1, o->max_chunk);
+    fo.dynamic_seq = true;
     fo.taps = o->taps;
-    r = pick_backend(&p.matmul, "matmul_prefill", o->matmul_prefill, err);
-    if (r == 0)
-        r = build(rt, &rt->prefill, &fo, &p, err);
-    if (r == 0)
-        r = pick_backend(&p.matmul, "matmul_decode", o->matmul_decode, err);
+    r = build(rt, &rt->prefill, &fo, &prefill, err);
     if (r < 0)
         return r;
-    flow_decode_options(&fo, o->max_sequences);
-    r = build(rt, &rt->decode, &fo, &p, err);
+    flow_decode_options(&fo, o->max_sequences, 0);
+    fo.dynamic_past = true;
+    r = build(rt, &rt->decode, &fo, &decode, err);
     if (r < 0)
         return r;
     graph_kv_layout(rt->prefill, &rt->kv);

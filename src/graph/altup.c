@@ -182,10 +182,11 @@ static void name_stream(struct flow *f, int layer, int stream)
     flow_tap(f, f->streams[stream]);
 }
 
-void flow_altup_layer(struct flow *f, int layer)
+int flow_altup_layer(struct flow *f, int layer, int h)
 {
     int predicted[FLOW_MAX_STREAMS], corrected[FLOW_MAX_STREAMS], t;
 
+    f->streams[0] = h;
     predict(f, layer, predicted);
     correct(f, layer, predicted, active(f, layer, predicted[0]), corrected);
     t = flow_unary(f, IR_MUL, layer, corrected[0], "scaled");
@@ -198,4 +199,5 @@ void flow_altup_layer(struct flow *f, int layer)
         f->streams[i] = flow_add(f, layer, corrected[i], t, "stream");
         name_stream(f, layer, i);
     }
+    return f->streams[0];
 }

@@ -74,9 +74,10 @@ void graph_print(const struct graph *g, bool dot, struct buf *out)
     buf_printf(out,
         "%s graph: %d layers, up to %d rows of %d sequences; %d operations in %d steps, %.1f MiB "
         "of buffers\n",
-        g->mode == FLOW_PREFILL ? "prefill" : "decode",
-        g->options.effective_layers ? g->options.effective_layers : g->hp.n_layers, g->max_rows,
-        g->max_seqs, g->n_ir_before, g->n_steps,
-        (double)(g->arena_bytes + g->scratch_bytes) / (1 << 20));
+        g->mode == FLOW_PREFILL ? "prefill" : "decode", g->n_layers, g->max_rows, g->max_seqs,
+        g->n_ir_before, g->n_steps, (double)(g->arena_bytes + g->scratch_bytes) / (1 << 20));
+    if (g->profile.verbose)
+        buf_printf(out, "passes: constants changed %d, fusion %d, dead code %d\n", g->changes[0],
+            g->changes[1], g->changes[2]);
     print_text(g, out);
 }

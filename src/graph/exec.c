@@ -8,7 +8,8 @@ static void walk(void *arg, int thread, int n_threads)
 {
     struct graph *g = arg;
 
-    step_rope_rows(g, NULL, thread);
+    if (!g->rope_given)
+        step_rope_rows(g, NULL, thread);
     for (int i = 0; i < g->n_steps; i++) {
         g->steps[i].run(g, &g->steps[i], thread);
         pool_barrier(g->pool);
@@ -30,7 +31,7 @@ static void number_rows(struct graph *g)
         for (int j = 0; j < q->n_logits; j++) {
             size_t width = (size_t)(g->options.output == FLOW_HIDDEN ? g->hp.width : g->hp.vocab);
 
-            g->out_row[g->n_out] = g->n_rows - q->n_logits + j;
+            g->out_row[g->n_out] = g->n_rows - q->n_after - q->n_logits + j;
             g->out_ptr[g->n_out++] = q->logits + (size_t)j * width;
         }
     }
@@ -42,7 +43,7 @@ void graph_run(
     int n = 0;
 
     for (int i = 0; i < n_seqs; i++) {
-        assert(seqs[i].n_tokens > 0 && seqs[i].n_logits <= seqs[i].n_tokens);
+        assert(seqs[i].n_tokens > 0 && seqs[i].n_logits + seqs[i].n_after <= seqs[i].n_tokens);
         n += seqs[i].n_tokens;
     }
     assert(n_seqs >= 1 && n_seqs <= g->max_seqs && n <= g->max_rows);

@@ -6,66 +6,110 @@
 
 #include "base/mem.h"
 
-void flow_prefill_options(struct flow_options *o)
+void flow_options_default(struct flow_options *o)
 {
     *o = (struct flow_options){.mode = FLOW_PREFILL, .batch = 1, .seq = 128};
 }
 
-void flow_decode_options(struct flow_options *o, int batch)
+void flow_prefill_options(struct flow_options *o, int batch, int seq)
 {
-    *o = (struct flow_options){.mode = FLOW_DECODE, .batch = batch, .seq = 1};
+    *o = (struct flow_options){.mode = FLOW_PREFILL, .batch = batch, .seq = seq};
 }
 
-void flow_profile_reference(struct flow_profile *p)
+void flow_decode_options(struct flow_options *o, int batch, int past_seq)
 {
-    *p = (struct flow_profile){.exact = true, .fusion = FUSION_DIRECT, .kv = FLOW_KV_F32};
+    *o = (struct flow_options){.mode = FLOW_DECODE, .batch = batch, .seq = 1, .past_seq = past_seq};
 }
 
-void flow_profile_default(struct flow_profile *p)
+static int check_mode(const struct flow_options *o, struct err *err)
 {
-    *p = (struct flow_profile){.fusion = FUSION_FUSABLE, .kv = FLOW_KV_BF16};
+    bool decode = o->mode == FLOW_DECODE;
+
+    if (o->dynamic_seq && decode)
+        return err_set_at(err, GD_EINVAL, "dynamic_seq",
+            "dynamic_seq is for prefill; a decode graph takes one token");
+    if (o->dynamic_seq && o->batch != 1)
+        return err_set_at(err, GD_EINVAL, "batch", "dynamic_seq needs batch 1, not %d", o->batch);
+    if (o->dynamic_past && !decode)
+        return err_set_at(err, GD_EINVAL, "dynamic_past",
+            "dynamic_past is for decode; prefill starts at position 0");
+    if (o->custom_mask && !decode)
+        return err_set_at(err, GD_EINVAL, "custom_mask", "custom_mask is for decode graphs");
+    if (decode && o->seq != 1)
+        return err_set_at(err, GD_EINVAL, "seq", "a decode graph takes seq 1, not %d", o->seq);
+    if (!decode && o->past_seq)
+        return err_set_at(
+            err, GD_EINVAL, "past_seq", "prefill takes past_seq 0, not %d", o->past_seq);
+    return 0;
 }
 
 static int check(const struct flow_options *o, const struct hparams *hp, struct err *err)
 {
+    int r = check_mode(o, err);
+
+    if (r < 0)
+        return r;
     if (hp->backbone_width)
         return err_set_at(err, GD_ENOTSUP, "general.architecture",
             "%s is a draft model: it reads the state of another model and cannot run alone",
             hp->arch_name);
-    if (o->mode == FLOW_PREFILL && o->batch != 1)
-        return err_set_at(err, GD_EINVAL, "batch",
-            "a prefill graph with a dynamic sequence takes batch 1, not %d", o->batch);
-    if (o->mode == FLOW_DECODE && o->seq != 1)
-        return err_set_at(err, GD_EINVAL, "seq", "a decode graph takes seq 1, not %d", o->seq);
     if (o->batch < 1 || o->batch > FLOW_MAX_ROWS)
         return err_set_at(
             err, GD_EINVAL, "batch", "batch must be 1..%d, not %d", FLOW_MAX_ROWS, o->batch);
-    if (o->seq < 1 || o->seq > FLOW_MAX_ROWS)
+    if (o->seq < 1 || o->seq > FLOW_MAX_ROWS / o->batch)
         return err_set_at(
-            err, GD_EINVAL, "seq", "seq must be 1..%d, not %d", FLOW_MAX_ROWS, o->seq);
-    if (o->effective_layers < 0 || o->effective_layers > hp->n_layers)
-        return err_set_at(err, GD_EINVAL, "effective_layers",
-            "effective_layers must be 0..%d, not %d", hp->n_layers, o->effective_layers);
+            err, GD_EINVAL, "seq", "seq must be 1..%d, not %d", FLOW_MAX_ROWS / o->batch, o->seq);
+    if (o->past_seq < 0 || o->past_seq > hp->context)
+        return err_set_at(
+            err, GD_EINVAL, "past_seq", "past_seq must be 0..%d, not %d", hp->context, o->past_seq);
+    if (o->effective_num_layers < 0 || o->effective_num_layers > hp->n_layers)
+        return err_set_at(err, GD_EINVAL, "effective_num_layers",
+            "effective_num_layers must be 0..%d, not %d", hp->n_layers, o->effective_num_layers);
     return 0;
+}
+
+int flow_n_layers(const struct flow *f)
+{
+    return f->options.effective_num_layers ? f->options.effective_num_layers : f->hp->n_layers;
+}
+
+/* A hook, where there is one. */
+static int extra(struct flow *f, int (*stage)(void *ud, struct flow *f, int x), int x)
+{
+    return stage ? flow_checked(f, stage(f->options.hooks->ud, f, x), x) : x;
+}
+
+static int one_layer(struct flow *f, int layer, int h)
+{
+    const struct flow_hooks *hooks = f->options.hooks;
+    struct flow_layer_info info;
+
+    flow_layer_describe(f->hp, layer, &info);
+    info.mode = f->options.mode;
+    if (!hooks || !hooks->layer)
+        return flow_default_layer(f, &info, h);
+    return flow_checked(f, hooks->layer(hooks->ud, f, &info, h), h);
 }
 
 /* The layers: residual stream in, the value the final norm reads out. */
 static int describe_layers(struct flow *f, int h)
 {
+    const struct flow_hooks *hooks = f->options.hooks;
     const struct hparams *hp = f->hp;
-    int n_layers = f->options.effective_layers ? f->options.effective_layers : hp->n_layers;
 
     if (hp->per_layer_width)
         flow_per_layer_embeddings(f, h);
-    if (!hp->n_streams) {
-        for (int i = 0; i < n_layers; i++)
-            h = flow_layer(f, i, h);
-        return h;
+    if (hooks)
+        h = extra(f, hooks->before_layers, h);
+    if (hp->n_streams)
+        flow_altup_streams(f, h);
+    for (int i = 0; i < flow_n_layers(f); i++)
+        h = one_layer(f, i, h);
+    if (hp->n_streams) {
+        f->streams[0] = h;
+        h = flow_altup_merge(f);
     }
-    flow_altup_streams(f, h);
-    for (int i = 0; i < n_layers; i++)
-        flow_altup_layer(f, i);
-    return flow_altup_merge(f);
+    return hooks ? extra(f, hooks->after_layers, h) : h;
 }
 
 /* Embedding models: mean over the sequence, dense maps, length 1. */
@@ -109,16 +153,18 @@ static void describe(struct flow *f)
     flow_tap(f, h);
     x = describe_layers(f, h);
     f->ir.values[x].norm_input = f->options.taps;
-    if (!hp->bidirectional) {
+    if (!hp->bidirectional) { /* the rows whose results are asked for */
         h = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
         ir_node(&f->ir, IR_GATHER, -1, x, h);
         x = h;
     }
     x = flow_norm(f, -1, x, "norm output", ir_weight(1, hp->width, "output_norm.weight"));
     flow_tap(f, x);
+    if (f->options.hooks)
+        x = extra(f, f->options.hooks->patch, x);
     if (hp->bidirectional)
         x = describe_embedding(f, x);
-    else if (f->options.output == FLOW_LAST_LOGITS)
+    else if (f->options.output != FLOW_HIDDEN)
         x = describe_head(f, x);
     f->ir.values[x].output = true;
 }
@@ -135,7 +181,16 @@ int flow_create(
     f->hp = hp;
     f->per_layer = -1;
     f->options = *o;
+    f->complete =
+        !o->effective_num_layers && o->output != FLOW_HIDDEN && !(o->hooks && o->hooks->layer);
     describe(f);
+    f->options.hooks = NULL;
+    if (f->mistake.code) {
+        r = f->mistake.code;
+        *err = f->mistake;
+        flow_destroy(f);
+        return r;
+    }
     *out = f;
     return 0;
 }

@@ -16,6 +16,8 @@ struct flow {
     struct ir ir;
     int per_layer; /* value with every layer's input embeddings side by side, -1 none */
     int streams[FLOW_MAX_STREAMS]; /* AltUp: the residual streams, [0] is the active one */
+    bool complete;                 /* the model's own layers and head, and nothing in their place */
+    struct err mistake;            /* code != 0: the first one a hook made */
 };
 
 /* Building blocks: each adds operations and returns the value that holds the result. layer < 0:
@@ -43,7 +45,13 @@ int flow_per_layer_input(struct flow *f, int layer, int h);
 /* One transformer layer: residual stream in, residual stream out. The AltUp form works on
  * f->streams. */
 int flow_layer(struct flow *f, int layer, int h);
-void flow_altup_layer(struct flow *f, int layer);
+int flow_altup_layer(struct flow *f, int layer, int h);
+
+int flow_n_layers(const struct flow *f);
+void flow_layer_describe(const struct hparams *hp, int layer, struct flow_layer_info *out);
+/* `got` when it is a value of the same width as `like`; otherwise remembers the mistake and gives
+ * like. */
+int flow_checked(struct flow *f, int got, int like);
 
 /* What stands before the layers and after them. */
 void flow_per_layer_embeddings(struct flow *f, int h);

@@ -38,7 +38,9 @@ struct graph_seq {
     /* Physical page of each logical page (64 positions) up to past + n_tokens; in the sliding group
      * entries wholly below every new token's window may be stale. */
     const uint32_t *pages[KV_GROUPS];
-    int n_logits;  /* logits of the last n_logits new tokens; 0 = none */
+    int n_logits; /* logits of so many new tokens, the last ones but n_after; 0 = none */
+    int n_after;
+    int shift;     /* added to positions where they turn q and k: 0 unless keys were left out */
     float *logits; /* (n_logits, vocab), written by the run */
 };
 
@@ -52,6 +54,5 @@ struct kv_view graph_kv_view(
 void graph_kv_layout(const struct graph *g, struct kv_layout *out);
 int graph_max_tokens(const struct graph *g);
 int graph_max_sequences(const struct graph *g);
-void graph_destroy(struct graph *g); /* NULL is fine */
 
 #endif

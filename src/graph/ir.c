@@ -110,7 +110,7 @@ const char *ir_op_name(enum ir_op op)
 {
     static const char *const names[] = {"embed", "rmsnorm", "matmul", "head_norm", "rope",
         "attention", "geglu", "add", "softcap", "gather", "scale", "mul", "tanh", "sparse",
-        "match_rms", "mean", "altup_predict", "altup_correct", "moe", "pool", "unit"};
+        "match_rms", "mean", "altup_predict", "altup_correct", "moe", "pool", "unit", "custom"};
 
     return names[op];
 }
@@ -171,6 +171,7 @@ void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out)
     case IR_MOE:
         buf_printf(out, " %d of %d experts of %d", n->moe.n_used, n->moe.n_experts, n->moe.width);
         break;
+    case IR_CUSTOM: buf_printf(out, " %s", n->stage.name); break;
     case IR_ROPE: buf_printf(out, " table %d", n->rope_table); break;
     case IR_SOFTCAP: buf_printf(out, " %g", (double)n->cap); break;
     default: break;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "gemmad/flow.h"
 #include "kernels/attention.h"
 
 enum ir_rows { ROWS_TOKENS, ROWS_OUT };
@@ -35,7 +36,8 @@ enum ir_op {
     IR_ALTUP_CORRECT, /* out_k = in_k + (1 + c[k]) (y - in_0); inputs: n predictions, then y, c */
     IR_MOE,           /* see struct ir_moe */
     IR_POOL,          /* ROWS_OUT: mean over the rows of each sequence */
-    IR_UNIT           /* out = in / |in| */
+    IR_UNIT,          /* out = in / |in| */
+    IR_CUSTOM         /* a stage of the caller's */
 };
 
 enum { IR_MAX_LINEARS = 3, IR_NAME = 48, IR_MAX_ARGS = 6 };
@@ -93,6 +95,7 @@ struct ir_node {
     struct ir_matmul mm;
     struct ir_attention attn;
     struct ir_moe moe;
+    struct flow_stage stage; /* IR_CUSTOM */
 };
 
 struct ir_value {
@@ -136,8 +139,10 @@ const char *ir_op_name(enum ir_op op);
 void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out);
 
 /* Passes; each returns how many nodes it changed or removed. */
-int pass_constants(struct ir *ir); /* drops what its constants make the identity */
-int pass_fuse(struct ir *ir);
+int pass_constants(struct ir *ir);              /* drops what its constants make the identity */
+int pass_fuse(struct ir *ir, unsigned fusions); /* enum fusion bits */
 int pass_dead_code(struct ir *ir);
+/* The first node that one of these fusions is for and that stands alone all the same; -1 none. */
+int pass_unfused(const struct ir *ir, unsigned fusions);
 
 #endif

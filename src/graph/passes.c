@@ -180,7 +180,7 @@ static bool fuse_residual(struct ir *ir, int at)
     return true;
 }
 
-static int fuse_prologue(struct ir *ir, int at)
+static int fuse_prologue(struct ir *ir, int at, unsigned fusions)
 {
     int p, changed = 0;
 
@@ -201,36 +201,62 @@ static int fuse_prologue(struct ir *ir, int at)
         at--;
         changed++;
     }
-    return changed + fuse_residual(ir, at);
+    return changed + (fusions & FUSE_RESIDUAL ? fuse_residual(ir, at) : 0);
 }
 
-int pass_fuse(struct ir *ir)
+/* One node of a kind that some fusion takes away. */
+static int fuse_at(struct ir *ir, int at, unsigned fusions)
+{
+    switch (ir->nodes[at].op) {
+    case IR_ATTENTION: return fusions & FUSE_ATTENTION ? fuse_attention(ir, at) : 0;
+    case IR_GEGLU:
+    case IR_SOFTCAP: return fusions & FUSE_EPILOGUE ? fuse_epilogue(ir, at) : 0;
+    default: return 0;
+    }
+}
+
+int pass_fuse(struct ir *ir, unsigned fusions)
 {
     int changed = 0;
 
-    for (int i = 0; i < ir->n_nodes; i++)
+    for (int i = 0; fusions & FUSE_SIBLINGS && i < ir->n_nodes; i++)
         if (is_plain(&ir->nodes[i]))
             changed += fuse_siblings(ir, i);
     for (int i = 0; i < ir->n_nodes; i++) {
-        int n = 0;
+        int n = fuse_at(ir, i, fusions);
 
-        switch (ir->nodes[i].op) {
-        case IR_ATTENTION: n = fuse_attention(ir, i); break;
-        case IR_GEGLU:
-        case IR_SOFTCAP: n = fuse_epilogue(ir, i); break;
-        default: break;
-        }
         i -= n;
         changed += n;
     }
-    for (int i = 0; i < ir->n_nodes; i++) {
+    for (int i = 0; fusions & FUSE_PROLOGUE && i < ir->n_nodes; i++) {
         int before = ir->n_nodes;
 
         if (ir->nodes[i].op == IR_MATMUL && !ir->nodes[i].mm.norm)
-            changed += fuse_prologue(ir, i);
+            changed += fuse_prologue(ir, i, fusions);
         i -= before - ir->n_nodes;
     }
     return changed;
+}
+
+int pass_unfused(const struct ir *ir, unsigned fusions)
+{
+    for (int i = 0; i < ir->n_nodes; i++) {
+        unsigned want = 0;
+
+        switch (ir->nodes[i].op) {
+        case IR_HEAD_NORM:
+        case IR_ROPE: want = FUSE_ATTENTION; break;
+        case IR_GEGLU:
+        case IR_SOFTCAP: want = FUSE_EPILOGUE; break;
+        case IR_RMSNORM:
+        case IR_GATHER: want = FUSE_PROLOGUE; break;
+        case IR_ADD: want = FUSE_RESIDUAL; break;
+        default: break;
+        }
+        if (want & fusions)
+            return i;
+    }
+    return -1;
 }
 
 int pass_dead_code(struct ir *ir)

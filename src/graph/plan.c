@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "graph/flow.h"
+#include "graph/moe.h"
 
 int kv_group_of(const struct hparams_layer *l)
 {
@@ -44,7 +45,9 @@ void kv_layout_of(const struct hparams *hp, int n_layers, enum kv_type type, str
 
 enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type)
 {
-    switch (g->profile.matmul) {
+    int own = (int)type->type < (int)FLOW_TYPES ? g->profile.override[type->type] : -1;
+
+    switch (own >= 0 ? (enum backend_choice)own : g->profile.matmul) {
     case BACKEND_NATIVE: return MATMUL_NATIVE;
     case BACKEND_BLAS: return MATMUL_BLAS;
     default: break;
@@ -378,6 +381,7 @@ static step_fn *step_of(const struct ir_node *n)
     case IR_MOE: return step_moe;
     case IR_POOL: return step_pool;
     case IR_UNIT: return step_unit;
+    case IR_CUSTOM: return step_custom;
     }
     return NULL;
 }
@@ -437,7 +441,7 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
             s->out[j] = g->values[s->node.out[j]];
         r = take_weights(g, s, store, err);
     }
-    if (r == 0 && !g->options.effective_layers && g->options.output != FLOW_HIDDEN)
+    if (r == 0 && g->complete)
         r = weight_store_end(store, may_be_left, g, err);
     return r < 0 ? r : allocate_scratch(g, err);
 }
@@ -454,11 +458,32 @@ static void copy_ir(struct ir *dst, const struct ir *src)
     memcpy(dst->values, src->values, (size_t)src->n_values * sizeof(*dst->values));
 }
 
+/* The passes the profile wants, over a copy of the flow's IR. */
+static int run_passes(struct graph *g, const struct ir *ir, struct err *err)
+{
+    const struct flow_profile *p = &g->profile;
+    unsigned fusions = p->policy == FUSION_FUSABLE ? p->target & ~p->skip : 0;
+    int alone;
+
+    copy_ir(&g->ir, ir);
+    if (p->constant_folding)
+        g->changes[0] = pass_constants(&g->ir);
+    g->n_ir_before = g->ir.n_nodes;
+    g->changes[1] = pass_fuse(&g->ir, fusions);
+    if (p->dead_code)
+        g->changes[2] = pass_dead_code(&g->ir);
+    alone = p->assert_clean ? pass_unfused(&g->ir, fusions) : -1;
+    if (alone >= 0)
+        return err_set_at(err, GD_EINVAL, "fusion.assert_clean",
+            "fusion.assert_clean: %s of \"%s\" stays a step of its own",
+            ir_op_name(g->ir.nodes[alone].op), g->ir.values[g->ir.nodes[alone].out[0]].name);
+    return 0;
+}
+
 int flow_build(struct graph **out, const struct flow *f, const struct flow_profile *p,
     struct weight_store *weights, const struct kernels *k, struct pool *pool, struct err *err)
 {
     struct graph *g = xcalloc(1, sizeof(*g));
-    int n_layers = f->options.effective_layers ? f->options.effective_layers : f->hp->n_layers;
     int r;
 
     g->mode = f->options.mode;
@@ -471,15 +496,12 @@ int flow_build(struct graph **out, const struct flow *f, const struct flow_profi
     g->scratch = xcalloc((size_t)g->n_threads, sizeof(*g->scratch));
     g->max_seqs = f->options.batch;
     g->max_rows = g->max_out = f->options.batch * f->options.seq;
-    kv_layout_of(&g->hp, n_layers, p->kv == FLOW_KV_F32 ? KV_F32 : KV_BF16, &g->kv_layout);
-
-    copy_ir(&g->ir, &f->ir);
-    pass_constants(&g->ir);
-    g->n_ir_before = g->ir.n_nodes;
-    if (p->fusion == FUSION_FUSABLE)
-        pass_fuse(&g->ir);
-    pass_dead_code(&g->ir);
-    r = compile(g, weights, err);
+    g->n_layers = flow_n_layers(f);
+    g->complete = f->complete;
+    kv_layout_of(&g->hp, g->n_layers, p->kv == FLOW_KV_F32 ? KV_F32 : KV_BF16, &g->kv_layout);
+    r = run_passes(g, &f->ir, err);
+    if (r == 0)
+        r = compile(g, weights, err);
     if (r == 0)
         *out = g;
     else
@@ -495,6 +517,7 @@ void graph_destroy(struct graph *g)
     mem_aligned_free(g->scratch_memory, g->scratch_bytes);
     for (int i = 0; i < g->n_steps && g->steps; i++)
         free(g->steps[i].moe);
+    exec_free(g);
     free(g->values);
     free(g->steps);
     free(g->scratch);

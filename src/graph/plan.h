@@ -49,7 +49,7 @@ struct step {
     struct linear linear[IR_MAX_LINEARS];
     bool kinds[ACT_KINDS];   /* activation kinds the linears read */
     struct mapped_rows rows; /* IR_EMBED of a table that stays in the file */
-    struct moe *moe;         /* IR_MOE */
+    struct moe *moe;         /* IR_MOE, see graph/moe.h */
     int kv_group;            /* IR_ATTENTION: which page table, */
     size_t kv_offset;        /* and where in a page this layer's planes lie */
     atomic_int next;         /* next piece to pull; reset before each run */
@@ -71,7 +71,10 @@ struct graph {
     const struct kernels *k;
     struct pool *pool;
     int n_threads;
+    int n_layers;    /* of this graph */
+    bool complete;   /* reads every weight of the model: what is left over is an error */
     int n_ir_before; /* nodes before fusion, for people */
+    int changes[3];  /* what constants, fusion and dead code changed */
     struct ir ir;
 
     struct step *steps;
@@ -95,12 +98,15 @@ struct graph {
     const struct kv_memory *kv;
     const struct graph_seq *seqs;
     int n_seqs, n_rows, n_out;
-    int *seq_row;    /* (max_seqs) first row of each sequence */
-    int *pos;        /* (max_rows) position of each row */
-    int *seq_of;     /* (max_rows) */
-    int32_t *token;  /* (max_rows) */
-    int *out_row;    /* (max_out) token row of each OUT row */
-    float **out_ptr; /* (max_out) where the caller wants it */
+    int *seq_row;      /* (max_seqs) first row of each sequence */
+    int *pos;          /* (max_rows) position of each row */
+    int *seq_of;       /* (max_rows) */
+    int32_t *token;    /* (max_rows) */
+    int *out_row;      /* (max_out) token row of each OUT row */
+    float **out_ptr;   /* (max_out) where the caller wants it */
+    bool no_window;    /* a mask stands for the windows */
+    bool rope_given;   /* cos and sin hold this run's rows already */
+    struct exec *exec; /* graph_exec()'s pages; NULL until it is first used */
 };
 
 enum { PRIVATE_ROWS = 2, GEGLU_COLS = 96, GROUP_PANELS = 8 };
@@ -121,18 +127,10 @@ step_fn step_rope_rows; /* fills cos and sin of the run's rows */
 step_fn step_matmul, step_attention, step_moe;
 step_fn step_scale, step_mul, step_tanh, step_sparse, step_match_rms, step_mean, step_pool,
     step_unit;
-step_fn step_altup_predict, step_altup_correct;
+step_fn step_altup_predict, step_altup_correct, step_custom;
 
-/* One layer's experts. */
-struct moe {
-    const struct wmat *gate_up;          /* (n_experts, 2): gate, up; or NULL and the two below */
-    const struct wmat *gate, *up, *down; /* (n_experts) */
-    const float *expert_scale;           /* (n_experts) or NULL */
-    enum act_kind in_kind, down_kind;
-};
-int moe_take(struct graph *g, struct step *s, struct weight_store *store, struct err *err);
-/* Bytes of shared memory a mixture needs for max_rows rows. */
-size_t moe_scratch(const struct graph *g, const struct step *s);
+void exec_free(struct graph *g);
+
 /* Backend and activation kind for a matrix of this type in this graph. */
 enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type);
 

@@ -78,10 +78,14 @@ static void attend(struct graph *g, struct step *s, int seq, struct pieces p, in
     int row = block * ATTENTION_ROWS;
     int n = q->n_tokens - row < ATTENTION_ROWS ? q->n_tokens - row : ATTENTION_ROWS;
     struct kv_view kv = view_of(g, s, seq);
-    struct attention_task task = {
-        .spec = a, .kv = &kv, .ld = (size_t)s->in[0].ld, .scratch = g->scratch[thread].attention};
+    struct attention_spec unmasked = *a;
+    struct attention_task task = {.spec = g->no_window ? &unmasked : a,
+        .kv = &kv,
+        .ld = (size_t)s->in[0].ld,
+        .scratch = g->scratch[thread].attention};
     int head, end;
 
+    unmasked.window = 0;
     pool_share(group, part, p.parts, &head, &end);
     task.q = row_at(g, &s->in[0], g->seq_row[seq] + row);
     task.out = row_at(g, &s->out[0], g->seq_row[seq] + row);

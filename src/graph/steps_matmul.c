@@ -94,7 +94,7 @@ static void multiply_to_caller(
             n++;
         part = columns(x, at, n);
         multiply(g, l, &part, g->out_ptr[at], (size_t)l->w.rows, first, last, thread);
-        for (int r = at; s->node.mm.epilogue == EPI_SOFTCAP && r < at + n; r++)
+        for (int r = at; s->node.mm.epilogue == EPI_SOFTCAP && s->node.cap > 0 && r < at + n; r++)
             g->k->softcap(g->out_ptr[r] + row0, s->node.cap, row1 - row0);
     }
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "graph/plan.h"
+#include "graph/moe.h"
 
 /* The shared memory of a mixture; pointers into graph.moe, for the run's number of slots. */
 struct slots {

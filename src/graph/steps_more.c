@@ -180,3 +180,20 @@ void step_unit(struct graph *g, struct step *s, int thread)
         g->k->scale(row_at(g, &s->out[0], r), x, (float)(1 / (norm > 1e-12 ? norm : 1e-12)), width);
     }
 }
+
+void step_custom(struct graph *g, struct step *s, int thread)
+{
+    int first, last;
+
+    share(g, s, thread, &first, &last);
+    for (int r = first; r < last; r++) {
+        const float *in[FLOW_STAGE_ARGS] = {0};
+        float *out[FLOW_STAGE_ARGS] = {0};
+
+        for (int i = 0; i < s->node.n_in; i++)
+            in[i] = row_at(g, &s->in[i], r);
+        for (int i = 0; i < s->node.n_out; i++)
+            out[i] = row_at(g, &s->out[i], r);
+        s->node.stage.run(s->node.stage.ud, in, out);
+    }
+}

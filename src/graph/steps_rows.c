@@ -91,9 +91,10 @@ void step_rope_rows(struct graph *g, struct step *s, int thread)
         for (int r = first; r < last; r++) {
             float *c = g->cos[table] + (size_t)r * (size_t)half;
             float *d = g->sin[table] + (size_t)r * (size_t)half;
+            float pos = (float)(g->pos[r] + g->seqs[g->seq_of[r]].shift);
 
             for (int i = 0; i < half; i++)
-                sincosf((float)g->pos[r] * g->inv_freq[table][i], d + i, c + i);
+                sincosf(pos * g->inv_freq[table][i], d + i, c + i);
         }
     }
 }
@@ -129,7 +130,8 @@ void step_softcap(struct graph *g, struct step *s, int thread)
 
         if (x != y)
             memcpy(y, x, (size_t)width * sizeof(*y));
-        g->k->softcap(y, s->node.cap, width);
+        if (s->node.cap > 0)
+            g->k->softcap(y, s->node.cap, width);
     }
 }
 

@@ -50,25 +50,26 @@ static void options_that_cannot_be_are_named(void **state)
     struct flow_options fo;
     struct err err;
 
-    flow_prefill_options(&fo);
+    flow_prefill_options(&fo, 1, 128);
     fo.batch = 2;
+    fo.dynamic_seq = true;
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), GD_EINVAL);
     assert_string_equal(err.param, "batch");
-    flow_prefill_options(&fo);
+    flow_prefill_options(&fo, 1, 128);
     fo.seq = 0;
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), GD_EINVAL);
     assert_string_equal(err.param, "seq");
-    flow_decode_options(&fo, 0);
+    flow_decode_options(&fo, 0, 0);
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), GD_EINVAL);
     assert_string_equal(err.param, "batch");
-    flow_decode_options(&fo, 2);
+    flow_decode_options(&fo, 2, 0);
     fo.seq = 3;
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), GD_EINVAL);
     assert_string_equal(err.param, "seq");
-    flow_prefill_options(&fo);
-    fo.effective_layers = x->rt->hp.n_layers + 1;
+    flow_prefill_options(&fo, 1, 128);
+    fo.effective_num_layers = x->rt->hp.n_layers + 1;
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), GD_EINVAL);
-    assert_string_equal(err.param, "effective_layers");
+    assert_string_equal(err.param, "effective_num_layers");
 }
 
 static void a_missing_weight_is_named(void **state)
@@ -80,7 +81,7 @@ static void a_missing_weight_is_named(void **state)
 
     hp.layers[hp.n_layers] = hp.layers[0];
     hp.n_layers++; /* one layer more than the file has */
-    flow_prefill_options(&fo);
+    flow_prefill_options(&fo, 1, 128);
     assert_int_equal(build(x->rt, &hp, &fo, &err), GD_EFORMAT);
     assert_string_equal(err.param, "blk.7.attn_norm.weight");
 }
@@ -93,7 +94,7 @@ static void a_surplus_weight_is_named(void **state)
     struct err err;
 
     hp.qk_norm = false; /* as Gemma 2: the head norms are left over */
-    flow_prefill_options(&fo);
+    flow_prefill_options(&fo, 1, 128);
     assert_int_equal(build(x->rt, &hp, &fo, &err), GD_EFORMAT);
     assert_non_null(strstr(err.param, "attn_"));
     assert_non_null(strstr(err.msg, "is not part of this model"));
@@ -107,7 +108,7 @@ static void a_weight_of_another_shape_is_named(void **state)
     struct err err;
 
     hp.layers[2].ffn++;
-    flow_prefill_options(&fo);
+    flow_prefill_options(&fo, 1, 128);
     assert_int_equal(build(x->rt, &hp, &fo, &err), GD_EFORMAT);
     assert_string_equal(err.param, "blk.2.ffn_gate.weight");
 }
@@ -166,8 +167,8 @@ static void effective_layers_stops_early(void **state)
     struct flow_options fo;
     struct err err;
 
-    flow_prefill_options(&fo);
-    fo.effective_layers = 2;
+    flow_prefill_options(&fo, 1, 128);
+    fo.effective_num_layers = 2;
     assert_int_equal(build(x->rt, &x->rt->hp, &fo, &err), 0);
 }
 

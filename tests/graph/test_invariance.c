@@ -205,10 +205,11 @@ static void fusion_changes_no_bit(void **state)
         struct err err;
 
         fill_ids(ids, N_PROMPT, 4, rt->hp.vocab);
-        flow_prefill_options(&fo);
+        flow_prefill_options(&fo, 1, 128);
         fo.seq = TEST_CHUNK;
+        fo.dynamic_seq = true;
         flow_profile_default(&p);
-        p.fusion = FUSION_DIRECT;
+        p.policy = FUSION_DIRECT;
         p.kv = rt->kv.type == KV_F32 ? FLOW_KV_F32 : FLOW_KV_BF16;
         assert_int_equal(flow_create(&f, &rt->hp, &fo, &err), 0);
         assert_int_equal(flow_build(&direct, f, &p, rt->weights, &rt->kernels, rt->pool, &err), 0);

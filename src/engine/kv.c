@@ -416,3 +416,9 @@ int kv_adopt(struct kv *kv, struct kv_table *t, const int32_t *tokens, int past,
     t->known = x->nodes[t->pages[KV_GLOBAL][found - 1]].serial;
     return found * KV_PAGE;
 }
+
+bool kv_same_text(const struct kv *kv, const struct kv_table *a, const struct kv_table *b)
+{
+    return kv->prefix.nodes && a->known == b->known && a->n_known == b->n_known &&
+           b->n[KV_GLOBAL] == b->n_known;
+}

@@ -82,6 +82,8 @@ void kv_commit(struct kv *kv, struct kv_table *t, const int32_t *tokens, int pas
 /* If more of tokens[0..limit) than the first `past` is known, takes over its pages; returns how
  * many positions are computed then. Does nothing unless past ends a page. */
 int kv_adopt(struct kv *kv, struct kv_table *t, const int32_t *tokens, int past, int limit);
+/* Both have computed the same full pages so far, and b nothing else. */
+bool kv_same_text(const struct kv *kv, const struct kv_table *a, const struct kv_table *b);
 /* dst (empty) shares every page of src. */
 void kv_share(struct kv *kv, struct kv_table *dst, const struct kv_table *src);
 /* Gives every page back. */

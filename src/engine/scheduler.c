@@ -490,10 +490,37 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
     return n;
 }
 
+/* The piece that c would compute next is what an older prompt computes now: better to wait and take
+ * it over. The oldest never waits, so there is always one that computes. */
+static bool follows(const struct sched *s, const struct choice *c)
+{
+    if (choice_target(c) - 1 < c->past + KV_PAGE)
+        return false;
+    for (int i = 0; i < s->n_live && s->live[i] != c; i++) {
+        const struct choice *o = s->live[i];
+
+        if (o->state == CHOICE_PREFILL && !o->stalled && !scores(o) &&
+            choice_target(o) >= c->past + KV_PAGE && kv_same_text(s->kv, &o->kv, &c->kv) &&
+            memcmp(o->tokens + c->past, c->tokens + c->past, KV_PAGE * sizeof(*c->tokens)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool can_compute(struct sched *s, struct choice *c)
+{
+    if (c->state != CHOICE_PREFILL || c->stalled)
+        return false;
+    if (scores(c))
+        return true;
+    adopt_known(s, c);
+    return !follows(s, c);
+}
+
 static struct choice *oldest_prompt(struct sched *s)
 {
     for (int i = 0; i < s->n_live; i++) {
-        if (s->live[i]->state == CHOICE_PREFILL && !s->live[i]->stalled)
+        if (can_compute(s, s->live[i]))
             return s->live[i];
     }
     return NULL;
@@ -506,7 +533,7 @@ static struct choice *shortest_prompt(struct sched *s)
     for (int i = 0; i < s->n_live; i++) {
         struct choice *c = s->live[i];
 
-        if (c->state != CHOICE_PREFILL || c->stalled)
+        if (!can_compute(s, c))
             continue;
         if (!best || choice_target(c) - c->past < choice_target(best) - best->past)
             best = c;

@@ -4,7 +4,8 @@
  * decode run over every running choice (up to max_sequences, the oldest first); then prompts,
  * within the budget of pace.h. Half of that budget goes to the prompt that came first, so that a
  * long one always moves; the other half to those with the least left, so that a short one behind it
- * does not wait for it. Tokens are published as soon as they are drawn.
+ * does not wait for it. A prompt that goes on like an older one in progress lets that one compute
+ * and takes over its pages. Tokens are published as soon as they are drawn.
  *
  * When pages run out, the youngest choice gives its pages back and computes again later. The oldest
  * can therefore always go on, and a plan of pages holds at least one sequence of ctx_tokens: every

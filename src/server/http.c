@@ -392,7 +392,7 @@ void http_done(
     if (!q)
         return;
     s = q->srv;
-    status = q->reply.status;
+    status = q->working ? 499 : q->reply.status; /* else the reply is the helper thread's */
     if (why == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
         end = "stalled";
     else if (q->gone || why != MHD_REQUEST_TERMINATED_COMPLETED_OK)

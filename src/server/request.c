@@ -119,7 +119,7 @@ void reply_status(struct request *q, int status, const char *message)
 
 void request_log(const struct request *q, int status, const char *end)
 {
-    struct usage u = q->rsp ? api_response_usage(q->rsp) : (struct usage){0};
+    struct usage u = q->rsp && !q->working ? api_response_usage(q->rsp) : (struct usage){0};
     char path[80];
 
     snprintf(path, sizeof(path), "%s", q->uri);

@@ -132,6 +132,28 @@ static void one_that_leaves_in_its_body_is_forgotten(void **state)
     nothing_is_left();
 }
 
+/* A long body is worked on by a helper thread; its client may be gone before that ends. */
+static void one_that_leaves_during_text_work_is_forgotten(void **state)
+{
+    char body[40000];
+
+    memset(body, ' ', sizeof(body));
+    body[snprintf(body, sizeof(body), "{\"prompt\":\"prefill=60000")] = ' ';
+    snprintf(body + sizeof(body) - 3, 3, "\"}");
+    for (int i = 0; i < 50; i++) {
+        int fd = dial(&d);
+
+        post(fd, "/v1/completions", body);
+        if (i % 3)
+            sleep_ms(i % 3 - 1);
+        if (i % 2)
+            hang_up_hard(fd);
+        else
+            hang_up(fd);
+    }
+    nothing_is_left();
+}
+
 /* Its last bytes and its FIN arrive together. The daemon's own timeouts are 1 s and 3 s here, so
  * the wait proves only that it is not for ever; test_garbage.c has the long ones. */
 static void one_that_asks_and_leaves_is_not_kept(void **state)
@@ -357,6 +379,7 @@ int main(void)
         cmocka_unit_test(one_that_leaves_the_queue_frees_its_place),
         cmocka_unit_test(one_that_leaves_a_blocked_stream_frees_its_slot),
         cmocka_unit_test(one_that_leaves_in_its_body_is_forgotten),
+        cmocka_unit_test(one_that_leaves_during_text_work_is_forgotten),
         cmocka_unit_test(one_that_asks_and_leaves_is_not_kept),
         cmocka_unit_test(a_slow_reader_disturbs_nobody),
         cmocka_unit_test(a_reader_that_never_reads_is_dropped),

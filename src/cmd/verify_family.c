@@ -139,9 +139,11 @@ out:
 
 static const int32_t *case_prompt(const struct golden *g, const char *name, int *n, int32_t **owned)
 {
-    const cJSON *item;
+    const cJSON *item, *list = cJSON_GetObjectItemCaseSensitive(g->json, "cases");
 
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(g->json, "cases"))
+    if (!cJSON_GetArraySize(list))
+        list = cJSON_GetObjectItemCaseSensitive(g->json, "embeddings");
+    cJSON_ArrayForEach(item, list)
     {
         const cJSON *v = cJSON_GetObjectItemCaseSensitive(item, "name");
 
@@ -306,12 +308,56 @@ static void check_kv(const struct check *c, const cJSON *section)
     free(ids);
 }
 
+/* ---- embeddings ---- */
+
+static double vector_error(
+    const struct check *c, const cJSON *item, const char *what, const float *got, int width)
+{
+    char offset[32], n[32];
+    const float *want;
+
+    snprintf(offset, sizeof(offset), "%s_offset", what);
+    snprintf(n, sizeof(n), "%s_width", what);
+    want = floats_at(c->g, golden_number(item, offset, -1), width);
+    if (!want || !got || golden_number(item, n, -1) != width)
+        return INFINITY;
+    return row_error(got, want, width);
+}
+
+static void check_embedding(const struct check *c, const cJSON *item)
+{
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
+    int n, rows, mean_width = 0, width = graph_out_width(c->rt->prefill);
+    int32_t *ids = golden_ints(cJSON_GetObjectItemCaseSensitive(item, "prompt_ids"), &n);
+    float *vector = xcalloc((size_t)width, sizeof(*vector));
+    struct plain_kv kv = {0};
+    const float *mean;
+    double e, m;
+    struct err err;
+
+    if (n < 1 || n > c->o->ro.max_chunk || !cJSON_IsString(name) ||
+        plain_kv_create(&kv, c->rt, 1, n, &err) < 0) {
+        verify_report(c->r, false, "%s %s: an embedding cannot be checked", c->g->dir, c->weights);
+    } else {
+        plain_feed(c->rt, &kv, 0, 0, ids, n, n, vector);
+        mean = graph_tap(c->rt->prefill, "mean", &rows, &mean_width);
+        m = vector_error(c, item, "mean", mean, mean_width);
+        e = vector_error(c, item, "embedding", vector, width);
+        verify_report(c->r, m <= c->g->bound && e <= c->g->bound,
+            "%s %s embedding %s: largest difference %.2g of the range, mean %.2g (bound %.2g)",
+            c->g->dir, c->weights, name->valuestring, e, m, c->g->bound);
+    }
+    plain_kv_free(&kv);
+    free(vector);
+    free(ids);
+}
+
 /* ---- a file ---- */
 
 static void check_weights(struct verify_result *r, const struct verify_opts *o,
     const struct golden *g, const char *path, const char *name)
 {
-    static const char *const others[] = {"embeddings", "drafts"};
+    const cJSON *drafts = cJSON_GetObjectItemCaseSensitive(g->json, "drafts");
     const cJSON *item, *hidden = cJSON_GetObjectItemCaseSensitive(g->json, "hidden_states");
     const cJSON *kv = cJSON_GetObjectItemCaseSensitive(g->json, "kv");
     struct check c = {r, g, NULL, name, o};
@@ -331,10 +377,11 @@ static void check_weights(struct verify_result *r, const struct verify_opts *o,
             check_hidden(&c, hidden);
         if (kv)
             check_kv(&c, kv);
-        for (int i = 0; i < 2; i++)
-            if (cJSON_GetObjectItemCaseSensitive(g->json, others[i]))
-                verify_report(r, false, "%s %s: \"%s\" cannot be checked by this version", g->dir,
-                    name, others[i]);
+        cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(g->json, "embeddings"))
+            check_embedding(&c, item);
+        if (drafts)
+            verify_report(
+                r, false, "%s %s: drafts cannot be checked by this version", g->dir, name);
     }
     runtime_close(c.rt);
 }

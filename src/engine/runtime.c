@@ -147,15 +147,14 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
     r = build(rt, &rt->prefill, &fo, &prefill, err);
     if (r < 0)
         return r;
-    flow_decode_options(&fo, o->max_sequences, 0);
-    fo.dynamic_past = true;
-    r = build(rt, &rt->decode, &fo, &decode, err);
-    if (r < 0)
-        return r;
     graph_kv_layout(rt->prefill, &rt->kv);
     rt->n_params = weight_store_params(rt->weights);
     rt->weight_bytes = weight_store_bytes(rt->weights);
-    return 0;
+    if (rt->hp.bidirectional) /* embedding models do not decode */
+        return 0;
+    flow_decode_options(&fo, o->max_sequences, 0);
+    fo.dynamic_past = true;
+    return build(rt, &rt->decode, &fo, &decode, err);
 }
 
 int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err *err)

@@ -10,30 +10,43 @@
 
 /* ---- before the layers ---- */
 
-/* e[l] = (norm(W h / sqrt(D))[l] + table[token][l] * sqrt(P)) / sqrt(2), all layers side by side.
+/* What the model makes of the embedding for each layer: norm(W h / sqrt(D)), layers side by side.
  */
-void flow_per_layer_embeddings(struct flow *f, int h)
+static int projected_inputs(struct flow *f, int h, int total)
 {
     const struct hparams *hp = f->hp;
-    int p = hp->per_layer_width, total = p * hp->n_layers, table, x, y;
+    int x = flow_linear(
+            f, -1, h, "model inputs", ir_weight(total, hp->width, "per_layer_model_proj.weight")),
+        y;
     struct ir_node *n;
 
-    table = flow_value(f, -1, ROWS_TOKENS, total, "token inputs");
-    n = ir_node(&f->ir, IR_EMBED, -1, -1, table);
-    n->mapped = true;
-    n->scale = sqrtf((float)p);
-    n->weight = ir_weight(hp->per_layer_vocab, total, "per_layer_token_embd.weight");
-
-    x = flow_linear(
-        f, -1, h, "model inputs", ir_weight(total, hp->width, "per_layer_model_proj.weight"));
     x = flow_scale(f, -1, x, 1 / hp->embed_scale, "model inputs scaled");
     y = flow_value(f, -1, ROWS_TOKENS, total, "model inputs normed");
     n = ir_node(&f->ir, IR_HEAD_NORM, -1, x, y);
     n->eps = hp->norm_eps;
     n->n_heads = hp->n_layers;
-    n->head_dim = p;
-    n->weight = ir_weight(1, p, "per_layer_proj_norm.weight");
-    x = flow_add(f, -1, y, table, "inputs");
+    n->head_dim = hp->per_layer_width;
+    n->weight = ir_weight(1, hp->per_layer_width, "per_layer_proj_norm.weight");
+    return y;
+}
+
+/* e[l] = (projected[l] + table[token][l] * sqrt(P)) / sqrt(2); without a table the projection
+ * alone. */
+void flow_per_layer_embeddings(struct flow *f, int h)
+{
+    const struct hparams *hp = f->hp;
+    int total = hp->per_layer_width * hp->n_layers, x = projected_inputs(f, h, total), table;
+    struct ir_node *n;
+
+    f->per_layer = x;
+    if (!hp->per_layer_vocab)
+        return;
+    table = flow_value(f, -1, ROWS_TOKENS, total, "token inputs");
+    n = ir_node(&f->ir, IR_EMBED, -1, -1, table);
+    n->mapped = true;
+    n->scale = sqrtf((float)hp->per_layer_width);
+    n->weight = ir_weight(hp->per_layer_vocab, total, "per_layer_token_embd.weight");
+    x = flow_add(f, -1, x, table, "inputs");
     f->per_layer = flow_scale(f, -1, x, sqrtf(0.5f), "layer embeddings");
 }
 

@@ -29,10 +29,8 @@ static void number_rows(struct graph *g)
             g->token[g->n_rows++] = q->tokens[j];
         }
         for (int j = 0; j < q->n_logits; j++) {
-            size_t width = (size_t)(g->options.output == FLOW_HIDDEN ? g->hp.width : g->hp.vocab);
-
             g->out_row[g->n_out] = g->n_rows - q->n_after - q->n_logits + j;
-            g->out_ptr[g->n_out++] = q->logits + (size_t)j * width;
+            g->out_ptr[g->n_out++] = q->logits + (size_t)j * (size_t)g->out_width;
         }
     }
 }
@@ -74,6 +72,11 @@ struct kv_view graph_kv_view(
 void graph_kv_layout(const struct graph *g, struct kv_layout *out)
 {
     *out = g->kv_layout;
+}
+
+int graph_out_width(const struct graph *g)
+{
+    return g->out_width;
 }
 
 int graph_max_tokens(const struct graph *g)

@@ -116,9 +116,14 @@ static int describe_layers(struct flow *f, int h)
 static int describe_embedding(struct flow *f, int x)
 {
     const struct hparams *hp = f->hp;
-    int y = flow_value(f, -1, ROWS_OUT, hp->width, "mean");
+    int y;
 
+    if (hp->token_proj)
+        x = flow_linear(
+            f, -1, x, "projected", ir_weight(hp->token_proj, hp->width, "token_proj.weight"));
+    y = flow_value(f, -1, ROWS_OUT, f->ir.values[x].width, "mean");
     ir_node(&f->ir, IR_POOL, -1, x, y);
+    flow_tap(f, y);
     for (int i = 0; i < hp->n_dense; i++)
         y = flow_linear(f, -1, y, "dense",
             ir_weight(hp->dense_out[i], f->ir.values[y].width, "dense_%d.weight", i + 2));

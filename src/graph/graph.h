@@ -41,7 +41,8 @@ struct graph_seq {
     int n_logits; /* logits of so many new tokens, the last ones but n_after; 0 = none */
     int n_after;
     int shift;     /* added to positions where they turn q and k: 0 unless keys were left out */
-    float *logits; /* (n_logits, vocab), written by the run */
+    float *logits; /* (n_logits, vocab), written by the run; of an embedding graph, with n_logits 1:
+                      the sequence's vector, (graph_out_width) */
 };
 
 /* A prefill graph takes one sequence of up to graph_max_tokens(); a decode graph up to
@@ -52,6 +53,7 @@ void graph_run(
 struct kv_view graph_kv_view(
     const struct graph *g, const struct kv_memory *kv, int layer, const uint32_t *pages);
 void graph_kv_layout(const struct graph *g, struct kv_layout *out);
+int graph_out_width(const struct graph *g); /* vocab, or the width of hidden states or embeddings */
 int graph_max_tokens(const struct graph *g);
 int graph_max_sequences(const struct graph *g);
 

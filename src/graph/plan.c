@@ -425,6 +425,10 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
 {
     int r = allocate_values(g, err);
 
+    for (int v = 0; v < g->ir.n_values; v++)
+        if (g->ir.values[v].output)
+            g->out_width = g->ir.values[v].width;
+
     weight_store_begin(store);
     if (r == 0)
         r = take_rope_factors(g, store, err);

@@ -90,6 +90,7 @@ static void attend(struct graph *g, struct step *s, int seq, struct pieces p, in
     task.q = row_at(g, &s->in[0], g->seq_row[seq] + row);
     task.out = row_at(g, &s->out[0], g->seq_row[seq] + row);
     task.pos = q->past + row;
+    task.n_keys = g->hp.bidirectional ? q->past + q->n_tokens : 0;
     task.n_rows = n;
     task.head = kv_head * group + head;
     task.n_heads = end - head;

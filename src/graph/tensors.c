@@ -234,7 +234,7 @@ static void describe(struct graph *g, const struct graph_io *io, int s, int seq,
 {
     const struct flow_options *o = &g->options;
     struct graph_seq *q = &g->exec->seqs[s];
-    size_t width = (size_t)(o->output == FLOW_HIDDEN ? g->hp.width : g->hp.vocab);
+    size_t width = (size_t)g->out_width;
     bool last = o->output == FLOW_LAST_LOGITS;
     int rows = last ? 1 : seq, visible = n_kept(io, s, past);
 

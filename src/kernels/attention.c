@@ -68,10 +68,18 @@ static int at_most(int x, int high)
     return x > high ? high : x;
 }
 
+/* One more than the last key a query at pos sees. */
+static int end_key(const struct attention_task *t, int pos)
+{
+    if (t->n_keys == 0)
+        return pos + 1;
+    return t->spec->window > 0 ? at_most(pos + t->spec->window, t->n_keys) : t->n_keys;
+}
+
 void attention_segments(const struct attention_task *t, int *first, int *last)
 {
     *first = first_key(t->spec, t->pos) / ATTENTION_SEGMENT;
-    *last = (t->pos + t->n_rows - 1) / ATTENTION_SEGMENT + 1;
+    *last = (end_key(t, t->pos + t->n_rows - 1) - 1) / ATTENTION_SEGMENT + 1;
 }
 
 static size_t part_floats(const struct attention_task *t)
@@ -109,18 +117,20 @@ static void fold_block(const struct piece *p, int start, float *part)
     const struct attention_spec *spec = p->task->spec;
     const struct kv_view *kv = p->task->kv;
     const struct room *room = &p->room;
-    int first_row = at_least(start - p->pos, 0), last_row = p->n_rows;
+    int end = end_key(p->task, p->pos + p->n_rows - 1), first_row = 0, last_row = p->n_rows;
     int n_heads = p->task->n_heads;
     int kv_head = p->task->head / (spec->n_heads / spec->n_kv_heads);
-    int next = start + KV_PAGE < p->pos + p->n_rows ? start + KV_PAGE : start;
+    int next = start + KV_PAGE < end ? start + KV_PAGE : start;
     size_t stride = part_stride(p->width);
 
+    while (end_key(p->task, p->pos + first_row) <= start)
+        first_row++;
     while (first_key(spec, p->pos + last_row - 1) >= start + KV_PAGE)
         last_row--;
 
     const struct block b = {.width = p->width,
         .first = at_least(first_key(spec, p->pos + first_row) - start, 0),
-        .last = at_most(p->pos + last_row - start, KV_PAGE),
+        .last = at_most(end_key(p->task, p->pos + last_row - 1) - start, KV_PAGE),
         .next = key_plane(kv, next, kv_head)};
     int skipped = first_row * n_heads, n = (last_row - first_row) * n_heads;
     const uint8_t *query =
@@ -133,7 +143,8 @@ static void fold_block(const struct piece *p, int start, float *part)
         int pos = p->pos + first_row + i / n_heads;
 
         room->rescale[i] = p->math->softmax(spec, room->scores + (size_t)i * ROW_FLOATS,
-            at_least(first_key(spec, pos) - start, 0), at_most(pos + 1 - start, KV_PAGE),
+            at_least(first_key(spec, pos) - start, 0),
+            at_most(end_key(p->task, pos) - start, KV_PAGE),
             state_of(part + (size_t)i * stride, p->width));
     }
     p->math->accumulate(part, room->scores, room->rescale, n, k + plane_bytes(kv), &b);
@@ -145,7 +156,7 @@ static void fold_segment(const struct piece *p, int segment, float *part)
     const struct attention_spec *spec = p->task->spec;
     size_t stride = part_stride(p->width);
     int first = at_least(first_key(spec, p->pos), segment * ATTENTION_SEGMENT);
-    int last = at_most(p->pos + p->n_rows, (segment + 1) * ATTENTION_SEGMENT);
+    int last = at_most(end_key(p->task, p->pos + p->n_rows - 1), (segment + 1) * ATTENTION_SEGMENT);
 
     for (int i = 0; i < p->n_rows * p->task->n_heads; i++) {
         float *sum = part + (size_t)i * stride;

@@ -43,7 +43,7 @@ struct attention_spec {
     float softcap;                     /* cap * tanh(s / cap) on scores; 0 = none */
 };
 
-/* Causal attention of consecutive queries of one sequence, for heads that share one kv head. The
+/* Attention of consecutive queries of one sequence, for heads that share one kv head. The
  * keys and values of positions up to pos + n_rows - 1 are written already. */
 struct attention_task {
     const struct attention_spec *spec;
@@ -51,7 +51,9 @@ struct attention_task {
     const float *q; /* row r, head h (counted from query head 0) at q + r * ld + h * head_dim */
     float *out;     /* laid out like q; may be q */
     size_t ld;
-    int pos, n_rows;   /* query positions [pos, pos + n_rows) */
+    int pos, n_rows; /* query positions [pos, pos + n_rows) */
+    int n_keys; /* 0: a query sees the keys before it and its own; else it sees both ways among the
+                   keys [0, n_keys), all written already: |query - key| < window */
     int head, n_heads; /* query heads [head, head + n_heads), all of one kv head; at most 64 */
     void *scratch;     /* attention_scratch() bytes of this thread, 64-byte aligned */
 };

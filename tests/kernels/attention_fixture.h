@@ -22,6 +22,7 @@ struct fixture {
     struct attention_spec spec;
     struct kv_view kv;
     int n_pos, n_pages;
+    int n_keys; /* 0: causal */
     size_t pool_bytes;
     uint32_t *pages;
     float *k, *v; /* (n_pos, n_kv_heads, head_dim) */
@@ -114,6 +115,7 @@ static inline struct attention_task fixture_task(
     size_t ld = (size_t)f->spec.n_heads * (size_t)f->spec.head_dim;
 
     return (struct attention_task){.spec = &f->spec,
+        .n_keys = f->n_keys,
         .kv = &f->kv,
         .q = f->q + (size_t)pos * ld,
         .out = out + (size_t)pos * ld,

@@ -26,9 +26,14 @@ static double formula(const struct fixture *f, const float *q, int pos, int head
     const struct attention_spec *s = &f->spec;
     int kv_head = head / (s->n_heads / s->n_kv_heads), n = s->head_dim;
     int first = s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0;
-    double *p = xcalloc((size_t)pos + 1, sizeof(double)), max = -INFINITY, sum = 0, size = 0;
+    int last = pos;
 
-    for (int i = first; i <= pos; i++) {
+    if (f->n_keys > 0)
+        last = s->window > 0 && pos + s->window < f->n_keys ? pos + s->window - 1 : f->n_keys - 1;
+
+    double *p = xcalloc((size_t)last + 1, sizeof(double)), max = -INFINITY, sum = 0, size = 0;
+
+    for (int i = first; i <= last; i++) {
         size_t at = ((size_t)i * (size_t)s->n_kv_heads + (size_t)kv_head) * (size_t)n;
         double absolute = 0;
 
@@ -44,7 +49,7 @@ static double formula(const struct fixture *f, const float *q, int pos, int head
         max = fmax(max, p[i]);
     }
     memset(out, 0, (size_t)n * sizeof(double));
-    for (int i = first; i <= pos; i++) {
+    for (int i = first; i <= last; i++) {
         size_t at = ((size_t)i * (size_t)s->n_kv_heads + (size_t)kv_head) * (size_t)n;
 
         p[i] = exp(p[i] - max);
@@ -90,7 +95,7 @@ static void check_row(const struct fixture *f, const struct kernels *k, const fl
 static const int pasts[] = {0, 1, 15, 16, 30, 63, 64, 65, 127, 200, 511, 512, 513, 700, 1087, 1300};
 enum { N_PASTS = sizeof(pasts) / sizeof(pasts[0]) };
 
-/* A decode step at each past, then the same positions as the last rows of a chunk. */
+/* A decode step at each past, then rows of a chunk, then queries that see both ways. */
 static void check_level(
     const struct attention_spec *spec, enum kv_type type, const struct kernels *k)
 {
@@ -121,6 +126,15 @@ static void check_level(
     check_row(&f, k, out, 3);
     check_row(&f, k, out, 40);
     check_row(&f, k, out, 79);
+
+    f.n_keys = 600; /* both ways, over a segment's end */
+    fixture_clear(&f, 1);
+    fixture_write(&f, k, 0, f.n_keys);
+    for (int pos = 0; pos < f.n_keys; pos += 75)
+        fixture_run(&f, k, out, pos, 75);
+    for (int pos = 0; pos < f.n_keys; pos += 41)
+        check_row(&f, k, out, pos);
+    check_row(&f, k, out, f.n_keys - 1);
     fixture_close(&f);
     free(out);
 }

@@ -271,7 +271,7 @@ WMAT_QUANTISED(DEFINE)
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    struct tiling how = {1, 4, 1, NULL};
+    struct tiling how = {1, TILE_COLS, 1, 1, 8, NULL};
 
     assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
     if (x->kind == ACT_F32) {
@@ -322,9 +322,10 @@ ALWAYS_INLINE void quantise_block(const float *x, struct act_block *out)
     int32_t peak_bits, sum[2];
     float peak;
 
-    memcpy(v, x, sizeof(v));
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
+        v[i] = load_lanes(x + 8 * i);
         magnitude = (ivec)_mm256_max_epi32((__m256i)magnitude, (__m256i)((ivec)v[i] & 0x7fffffff));
+    }
     peak_bits = max_lane(magnitude);
     peak = f32_of_bits((uint32_t)peak_bits);
     if (peak_bits >= 0x7f800000 || peak <= ACT_TINY) {

@@ -237,7 +237,7 @@ WMAT_QUANTISED(DEFINE)
 void matmul_run_avx512(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    struct tiling how = {TILE_PANELS, TILE_COLS, 1, NULL};
+    struct tiling how = {TILE_PANELS, TILE_COLS, w->type->type == DTYPE_Q8_0 ? 1 : 2, 1, 8, NULL};
 
     assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
     if (x->kind == ACT_F32) {

@@ -89,7 +89,7 @@ static void tile(const struct tile *t)
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    static const struct tiling how = {TILE_PANELS, TILE_COLS, TILE_PANELS, tile};
+    static const struct tiling how = {TILE_PANELS, TILE_COLS, TILE_PANELS, 2, 8, tile};
 
     if (x->kind == ACT_BF16)
         matmul_tiles(&how, w, x, y, ldy, first, last);

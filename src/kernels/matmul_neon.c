@@ -188,7 +188,7 @@ WMAT_QUANTISED(DEFINE)
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    struct tiling how = {1, TILE_COLS, 1, NULL};
+    struct tiling how = {1, TILE_COLS, 1, 1, 0, NULL};
 
     assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
     if (x->kind == ACT_F32) {

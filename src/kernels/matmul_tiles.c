@@ -4,8 +4,6 @@
 enum {
     CHUNK_BYTES = 384 << 10, /* of prepared columns; half of a small L2 cache is 256 to 512 KB */
     CHUNK_MIN_COLS = 48,
-    /* With more tiles per strip, computing hides the memory and fetching only costs load slots. */
-    FETCH_MAX_TILES = 8,
 };
 
 /* Columns c0 .. c1 - 1 of one strip, in tiles as equal as possible. They share the fetching of the
@@ -15,7 +13,7 @@ static void strip(const struct tiling *how, struct tile t, const struct act *x, 
     float *y = t.y;
     int n_tiles = (c1 - c0 + how->cols - 1) / how->cols;
 
-    if (n_tiles <= FETCH_MAX_TILES && x->n_cols > 1) {
+    if (n_tiles >= how->fetch_from && n_tiles <= how->fetch_to) {
         const size_t lines = (size_t)t.n_panels * t.panel_bytes / 64;
         const size_t blocks = (size_t)n_tiles * (size_t)((t.k + BLOCK_K - 1) / BLOCK_K);
 

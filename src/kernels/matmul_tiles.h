@@ -40,8 +40,12 @@ struct tile {
 
 struct tiling {
     int panels, cols; /* largest tile */
-    int alone;        /* panels per tile when there is one column; then nothing is fetched ahead */
-    void (*tile)(const struct tile *t); /* n_panels is `panels` or 1, n_cols 1 .. `cols` */
+    int alone;        /* panels per tile when there is one column */
+    /* Strips of so many tiles fetch the next strip while they compute. With more, computing hides
+     * the memory and fetching only costs load slots; with one, some kernels read fast enough by
+     * themselves. */
+    int fetch_from, fetch_to;
+    void (*tile)(const struct tile *t); /* n_panels is `panels`, `alone` or 1, n_cols 1 .. `cols` */
 };
 
 void matmul_tiles(const struct tiling *how, const struct wmat *w, const struct act *x, float *y,

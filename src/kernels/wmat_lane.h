@@ -5,16 +5,18 @@
 
 #include "kernels/wmat_impl.h"
 
-/* f16_to_f32() without branches, so that loops over lanes vectorise. */
+/* f16_to_f32() with masks (all ones where true) for branches, so that loops over lanes vectorise.
+ */
 ALWAYS_INLINE float f16_value(uint32_t h)
 {
     const uint32_t sign = (h & 0x8000) << 16, magnitude = h & 0x7fff;
-    const uint32_t quiet = magnitude > 0x7c00 ? 0x400000 : 0;
-    const uint32_t special = magnitude >= 0x7c00 ? (112u << 23) | quiet : 0;
-    const uint32_t normal = (magnitude << 13) + (112u << 23) + special;
+    const uint32_t is_tiny = -(uint32_t)(magnitude < 0x0400);
+    const uint32_t is_special = -(uint32_t)(magnitude >= 0x7c00);
+    const uint32_t is_nan = -(uint32_t)(magnitude > 0x7c00);
     const uint32_t tiny = f32_bits((float)(int32_t)magnitude * 0x1p-24f);
+    const uint32_t normal = (magnitude << 13) + (112u << 23) + (is_special & 112u << 23);
 
-    return f32_of_bits(sign | (magnitude < 0x0400 ? tiny : normal));
+    return f32_of_bits(sign | (tiny & is_tiny) | ((normal | (is_nan & 0x400000)) & ~is_tiny));
 }
 
 ALWAYS_INLINE float load_f16(const uint8_t *p, int r)

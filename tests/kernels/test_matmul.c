@@ -231,6 +231,28 @@ static void tiny_columns_count_as_zero(void **state)
     matrix_free(&m);
 }
 
+static void types_choose_their_columns_and_backend(void **state)
+{
+    struct kernels c, best;
+
+    kernels_init(&c, ISA_C);
+    kernels_init(&best, kernels_best());
+    for (int t = 0; t < N_TYPES; t++) {
+        const struct dtype_info *type = dtype_find(all_types[t]);
+
+        assert_int_equal(matmul_act(&best, type, true), ACT_F32);
+        assert_int_equal(matmul_act(&best, type, false), type->block > 1 ? ACT_Q8
+                                                         : type->type == DTYPE_BF16 && best.bf16
+                                                             ? ACT_BF16
+                                                             : ACT_F32);
+        assert_int_equal(matmul_auto(&best, type, PHASE_DECODE, false), MATMUL_NATIVE);
+        assert_int_equal(matmul_auto(&c, type, PHASE_DECODE, false), MATMUL_NATIVE);
+        assert_int_equal(matmul_auto(&c, type, PHASE_PREFILL, true), MATMUL_NATIVE);
+        if (best.isa != ISA_C)
+            assert_int_equal(matmul_auto(&best, type, PHASE_PREFILL, false), MATMUL_NATIVE);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +264,7 @@ int main(void)
         cmocka_unit_test(int8_products_are_those_of_the_rounded_columns),
         cmocka_unit_test(a_column_that_is_no_number_gives_no_number),
         cmocka_unit_test(tiny_columns_count_as_zero),
+        cmocka_unit_test(types_choose_their_columns_and_backend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

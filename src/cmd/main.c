@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 
@@ -29,11 +30,25 @@ static void usage(FILE *out)
         out);
 }
 
+/* Reading a mapped file that has become shorter raises SIGBUS. Nothing can be mended then, so all
+ * that is left is to say why; only what is safe in a signal handler is called. */
+static void file_shrank(int signal)
+{
+    static const char sentence[] =
+        "gemmad: the model file became shorter while it was in use; replace such files by renaming "
+        "a new one over them\n";
+    ssize_t written = write(STDERR_FILENO, sentence, sizeof(sentence) - 1);
+
+    _exit(written < 0 ? EXIT_FAILED : EXIT_USAGE);
+}
+
 int main(int argc, char **argv)
 {
+    struct sigaction on_bus = {.sa_handler = file_shrank};
     const char *name = argc > 1 ? argv[1] : NULL;
 
     signal(SIGPIPE, SIG_IGN); /* a reader that left is an error of write(), not the end */
+    sigaction(SIGBUS, &on_bus, NULL);
     if (name && (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || !strcmp(name, "help"))) {
         usage(stdout);
         return EXIT_OK;

@@ -399,6 +399,21 @@ static int take_rope_factors(struct graph *g, struct weight_store *store, struct
     return r;
 }
 
+/* Image and audio encoders of multimodal files, as llama.cpp and Hugging Face name them. */
+static bool is_encoder(const char *name)
+{
+    static const char *const prefixes[] = {"v.", "a.", "mm.", "vision_tower.", "vision_model.",
+        "audio_tower.", "multi_modal_projector.", "vision_embedder.", "embed_vision.",
+        "embed_audio."};
+
+    if (strncmp(name, "model.", 6) == 0)
+        name += 6;
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
 /* Tied models may carry a second copy of the embedding as a head, and layers that share K and V the
  * projections they would have had. */
 static bool may_be_left(void *ud, const char *name)
@@ -408,6 +423,8 @@ static bool may_be_left(void *ud, const char *name)
 
     if (strcmp(name, "output.weight") == 0)
         return !g->hp.separate_head;
+    if (is_encoder(name))
+        return true;
     for (int i = 0; i < g->hp.n_layers; i++) {
         static const char *const unused[] = {
             "attn_k.weight", "attn_v.weight", "attn_k_norm.weight"};

@@ -486,7 +486,9 @@ static int read_vocab(struct reader *rd)
             "The tensor %s has %lld rows; at most %d are allowed.", name, (long long)t->ne[1],
             MAX_VOCAB);
     rd->hp->vocab = (int)t->ne[1];
-    rd->hp->separate_head = source_tensor(rd->src, "output.weight") != NULL;
+    /* Gemma 1 and 2 are always tied: an output.weight in their GGUF is a copy of the embedding. */
+    rd->hp->separate_head = source_tensor(rd->src, "output.weight") != NULL &&
+                            (rd->hp->arch >= GEMMA_3 || source_is_folder(rd->src));
     return 0;
 }
 

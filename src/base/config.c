@@ -44,6 +44,8 @@ static const struct row rows[] = {
         "memory for keys and values in MiB; auto = from the machine's or container's memory"},
     {"kv_type", WORD, FIELD(kv_type), 0, 0, "auto|f32|bf16", "auto",
         "number format of keys and values; bf16 halves the memory and costs a little accuracy"},
+    {"quantize", WORD, FIELD(quantize), 0, 0, "none|q8_0|q4_0", "none",
+        "pack BF16, F16 and F32 weights smaller while loading; less memory, faster, less exact"},
     {"threads", INT, FIELD(threads), 1, 1024, "0", "auto",
         "compute threads; auto = every CPU this process may use"},
     {"profile", WORD, FIELD(profile), 0, 0, "default|reference", "default",

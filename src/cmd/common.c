@@ -133,6 +133,7 @@ void cmd_engine_opts(struct engine_opts *o, const struct config *c)
     o->profile = c->profile;
     o->isa = c->isa;
     o->kv_type = c->kv_type;
+    o->quantize = c->quantize;
     o->matmul_prefill = c->matmul_prefill;
     o->matmul_decode = c->matmul_decode;
     o->n_threads = c->threads;

@@ -5,6 +5,8 @@
 #include "base/cpu.h"
 #include "cmd/cmd.h"
 #include "engine/kv.h"
+#include "gemmad/log.h"
+#include "graph/weights.h"
 #include "kernels/attention.h"
 #include "kernels/kernels.h"
 #include "model/hparams.h"
@@ -42,18 +44,23 @@ static void layout_of(struct kv_layout *l, const struct hparams *hp, enum kv_typ
         const struct hparams_layer *layer = &hp->layers[i];
         struct kv_group *g = &l->group[layer->window ? KV_SLIDING : KV_GLOBAL];
 
+        if (layer->kv_layer != i)
+            continue; /* it reads the K and V of another */
         g->n_layers++;
         g->window = layer->window;
         g->page_bytes += kv_layer_bytes(type, layer->n_kv_heads, layer->head_dim);
     }
 }
 
-static double weight_bytes(const struct source *src)
+static double weight_bytes(const struct source *src, const char *quantize)
 {
+    enum dtype type = strcmp(quantize, "q8_0") == 0   ? DTYPE_Q8_0
+                      : strcmp(quantize, "q4_0") == 0 ? DTYPE_Q4_0
+                                                      : DTYPE_F32;
     double bytes = 0;
 
     for (size_t i = 0; i < source_n_tensors(src); i++)
-        bytes += (double)source_tensor_at(src, i)->bytes;
+        bytes += (double)weight_estimate(source_tensor_at(src, i), type);
     return bytes;
 }
 
@@ -111,7 +118,8 @@ static void print_fits(const struct kv_layout *l, const struct kv_plan *p, const
 
 static int plan(const struct config *c, const struct source *src, struct err *err)
 {
-    double weights = weight_bytes(src), available = (double)cpu_memory_available(), budget;
+    double weights = weight_bytes(src, c->quantize), available = (double)cpu_memory_available(),
+           budget;
     struct kv_need need;
     struct kv_layout l;
     struct kv_plan p;
@@ -120,6 +128,8 @@ static int plan(const struct config *c, const struct source *src, struct err *er
 
     if (r < 0)
         return r;
+    if (hp.warning[0])
+        log_warn("%s", hp.warning);
     layout_of(&l, &hp, pick_kv_type(c));
     print_model(&hp, &l, weights);
     printf("available  %.1f MiB (this machine or container, now)\n", available / mib);

@@ -24,6 +24,7 @@ void engine_opts_default(struct engine_opts *o)
         .profile = "default",
         .isa = "auto",
         .kv_type = "auto",
+        .quantize = "none",
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
         .max_sequences = 16,
@@ -74,6 +75,7 @@ static int open_runtime(struct engine *e, struct err *err)
     ro.profile = o->profile;
     ro.isa = o->isa;
     ro.kv_type = o->kv_type;
+    ro.quantize = o->quantize;
     ro.matmul_prefill = o->matmul_prefill;
     ro.matmul_decode = o->matmul_decode;
     ro.n_threads = o->n_threads;

@@ -18,6 +18,7 @@ void runtime_opts_default(struct runtime_opts *o)
         .kv_type = "auto",
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
+        .quantize = "none",
         .max_sequences = 16,
         .max_chunk = 512};
 }
@@ -128,6 +129,33 @@ static int build(struct runtime *rt, struct graph **out, const struct flow_optio
     return r;
 }
 
+static int quantise(struct runtime *rt, const char *to, struct err *err)
+{
+    if (strcmp(to, "none") == 0)
+        return 0;
+    if (strcmp(to, "q8_0") != 0 && strcmp(to, "q4_0") != 0)
+        return err_set_at(
+            err, GD_EINVAL, "quantize", "quantize: \"%.40s\" is not none, q8_0 or q4_0", to);
+    weight_store_quantize(rt->weights, strcmp(to, "q8_0") == 0 ? DTYPE_Q8_0 : DTYPE_Q4_0);
+    return 0;
+}
+
+/* After the graphs have taken their weights. */
+static int announce_quantised(const struct runtime *rt, const char *to, struct err *err)
+{
+    int n = weight_store_n_quantized(rt->weights);
+
+    if (strcmp(to, "none") == 0)
+        return 0;
+    if (n == 0)
+        return err_set_at(err, GD_EINVAL, "quantize",
+            "quantize: the model has no F32, F16 or BF16 matrices that could become %s", to);
+    log_warn("quantised %d matrices to %s while loading; answers differ from the file's own "
+             "weights%s",
+        n, to, strcmp(to, "q4_0") == 0 ? " (embedding and head: q8_0)" : "");
+    return 0;
+}
+
 static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct err *err)
 {
     struct flow_profile prefill, decode;
@@ -141,6 +169,9 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
     if (r < 0)
         return r;
     rt->weights = weight_store_create(rt->src, rt->pool);
+    r = quantise(rt, o->quantize, err);
+    if (r < 0)
+        return r;
     flow_prefill_options(&fo, 1, o->max_chunk);
     fo.dynamic_seq = true;
     fo.taps = o->taps;
@@ -164,10 +195,16 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
 
     if (r == 0)
         r = hparams_read(&rt->hp, rt->src, err);
+    if (r == 0 && rt->hp.warning[0])
+        log_warn("%s", rt->hp.warning);
     if (r == 0 && !o->ids_only)
         r = tokenizer_open(&rt->tok, rt->src, err);
     if (r == 0)
         r = build_graphs(rt, o, err);
+    if (r == 0)
+        r = source_unchanged(rt->src, err); /* it was mapped while it was packed */
+    if (r == 0)
+        r = announce_quantised(rt, o->quantize, err);
     if (r == 0)
         *out = rt;
     else

@@ -21,11 +21,12 @@ struct runtime_opts {
     const char *kv_type; /* "auto" (f32 in the reference profile, else bf16 where the CPU computes
                             it, else f32), "f32", "bf16" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
-    int n_threads;                              /* 0 = cpu_allowed() */
-    int max_sequences;                          /* rows of the decode graph */
-    int max_chunk;                              /* tokens of the prefill graph */
-    bool taps;     /* keep every layer's output of the prefill graph for graph_tap() */
-    bool ids_only; /* no tokenizer is opened (tok stays NULL) */
+    const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
+    int n_threads;        /* 0 = cpu_allowed() */
+    int max_sequences;    /* rows of the decode graph */
+    int max_chunk;        /* tokens of the prefill graph */
+    bool taps;            /* keep every layer's output of the prefill graph for graph_tap() */
+    bool ids_only;        /* no tokenizer is opened (tok stays NULL) */
 };
 
 struct weight_store;

@@ -111,17 +111,26 @@ static int modalities(struct flow *f, int layer, int x)
     struct ir_weight router = flow_layer_weight(layer, "altup_router", f->hp->n_streams, width);
 
     norm.shared = router.shared = true; /* prediction and correction both ask */
+    router.use = USE_COEFFICIENTS;
     x = flow_norm(f, layer, x, "router norm", norm);
     x = flow_scale(f, layer, x, 1 / (float)width, "router input");
     x = flow_linear(f, layer, x, "router", router);
     return flow_unary(f, IR_TANH, layer, x, "modalities");
 }
 
+static struct ir_weight coefficients(int layer, const char *name, int rows, int k)
+{
+    struct ir_weight w = flow_layer_weight(layer, name, rows, k);
+
+    w.use = USE_COEFFICIENTS;
+    return w;
+}
+
 static void predict(struct flow *f, int layer, int *predicted)
 {
     int n = f->hp->n_streams;
     int c = flow_linear(f, layer, modalities(f, layer, f->streams[0]), "prediction",
-        flow_layer_weight(layer, "altup_predict_coef", n * n, n));
+        coefficients(layer, "altup_predict_coef", n * n, n));
     struct ir_node *node;
 
     for (int i = 0; i < n; i++)
@@ -138,7 +147,7 @@ static void correct(struct flow *f, int layer, const int *predicted, int y, int 
 {
     int n = f->hp->n_streams;
     int c = flow_linear(f, layer, modalities(f, layer, y), "correction",
-        flow_layer_weight(layer, "altup_correct_coef", n, n));
+        coefficients(layer, "altup_correct_coef", n, n));
     struct ir_node *node;
 
     for (int i = 0; i < n; i++)

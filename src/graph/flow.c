@@ -137,6 +137,7 @@ static int describe_head(struct flow *f, int x)
         ir_weight(hp->vocab, hp->width, hp->separate_head ? "output.weight" : "token_embd.weight");
 
     w.shared = !hp->separate_head;
+    w.use = USE_TABLE;
     x = flow_linear(f, -1, x, "logits", w);
     x = flow_unary(f, IR_SOFTCAP, -1, x, "capped logits");
     f->ir.nodes[f->ir.n_nodes - 1].cap = hp->final_softcap;
@@ -155,6 +156,7 @@ static void describe(struct flow *f)
     n->scale = hp->embed_scale;
     n->weight = ir_weight(hp->vocab, hp->width, "token_embd.weight");
     n->weight.shared = !hp->separate_head;
+    n->weight.use = USE_TABLE;
     flow_tap(f, h);
     x = describe_layers(f, h);
     f->ir.values[x].norm_input = f->options.taps;

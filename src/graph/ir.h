@@ -43,12 +43,15 @@ enum ir_op {
 enum { IR_MAX_LINEARS = 3, IR_NAME = 48, IR_MAX_ARGS = 6 };
 
 /* A weight by its name in the file: (rows, k) for a matrix, rows == 1 for a vector of k; with
- * n_slices one matrix of a stack of so many. No name: no weight. */
+ * n_slices one matrix of a stack of so many. No name: no weight. use: whether quantising while
+ * loading may do as asked, go down to Q8_0 only (embedding, head), or must not touch it. */
+enum ir_use { USE_MATRIX, USE_TABLE, USE_COEFFICIENTS };
 struct ir_weight {
     char name[IR_NAME];
     int rows, k;
     int slice, n_slices;
     bool shared; /* may be named by more than one operation: the tied embedding, a stack */
+    enum ir_use use;
 };
 
 enum ir_epilogue { EPI_NONE, EPI_GEGLU, EPI_SOFTCAP };
@@ -133,7 +136,6 @@ int ir_uses(const struct ir *ir, int value, int *last);
 int ir_producer(const struct ir *ir, int value);
 void ir_remove(struct ir *ir, int node);
 void ir_free(struct ir *ir);
-
 const char *ir_op_name(enum ir_op op);
 /* One line of text for a node, without a newline. */
 void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out);

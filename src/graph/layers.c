@@ -226,7 +226,10 @@ static int mixture(struct flow *f, int layer, int x, int logits)
 
 static struct ir_weight router(const struct flow *f, int layer)
 {
-    return flow_layer_weight(layer, "ffn_gate_inp", f->hp->n_experts, f->hp->width);
+    struct ir_weight w = flow_layer_weight(layer, "ffn_gate_inp", f->hp->n_experts, f->hp->width);
+
+    w.use = USE_COEFFICIENTS;
+    return w;
 }
 
 /* Gemma 4: router and experts each read their own norm of the residual stream. */

@@ -20,6 +20,8 @@ struct weight_store {
     struct pool *pool;
     struct weight *weights; /* one per tensor of the source */
     size_t n, bytes;
+    enum dtype quantize; /* DTYPE_F32: nothing */
+    int n_quantized;
 };
 
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool)
@@ -43,6 +45,16 @@ void weight_store_destroy(struct weight_store *s)
     }
     free(s->weights);
     free(s);
+}
+
+void weight_store_quantize(struct weight_store *s, enum dtype type)
+{
+    s->quantize = type;
+}
+
+int weight_store_n_quantized(const struct weight_store *s)
+{
+    return s->n_quantized;
 }
 
 void weight_store_begin(struct weight_store *s)
@@ -98,10 +110,14 @@ static int take(struct weight_store *s, const struct ir_weight *want, const stru
     return 0;
 }
 
+/* ---- packing ---- */
+
 struct packing {
     const struct wmat *w;
     uint8_t *dst;
     const uint8_t *src;
+    const struct dtype_info *from; /* of src; another than the packed type: quantised */
+    uint8_t *scratch;              /* of all threads, quantising_bytes() each */
 };
 
 static void pack_share(void *arg, int thread, int n_threads)
@@ -113,69 +129,141 @@ static void pack_share(void *arg, int thread, int n_threads)
     wmat_pack(p->w, p->dst, p->src, first, last);
 }
 
-int weight_store_matrix(
-    struct weight_store *s, const struct ir_weight *want, struct wmat *out, struct err *err)
+static size_t row_bytes(const struct dtype_info *type, int k)
+{
+    return (size_t)(k / type->block) * (size_t)type->bytes;
+}
+
+/* One row in f32, and a panel's rows quantised. */
+static size_t quantising_bytes(const struct wmat *w)
+{
+    return mem_round_up((size_t)w->k * sizeof(float) + PANEL_ROWS * row_bytes(w->type, w->k), 64);
+}
+
+static void quantise_share(void *arg, int thread, int n_threads)
+{
+    struct packing *p = arg;
+    const struct wmat *w = p->w;
+    uint8_t *mine = p->scratch + (size_t)thread * quantising_bytes(w);
+    float *row = (float *)(void *)mine;
+    uint8_t *rows = mine + (size_t)w->k * sizeof(float);
+    int first, last;
+
+    pool_share(w->n_panels, thread, n_threads, &first, &last);
+    for (int panel = first; panel < last; panel++) {
+        int at = panel * PANEL_ROWS, left = w->rows - at;
+        struct wmat one = wmat_init(w->type, left < PANEL_ROWS ? left : PANEL_ROWS, w->k, NULL);
+
+        for (int i = 0; i < one.rows; i++) {
+            uint8_t *dst = rows + (size_t)i * row_bytes(w->type, w->k);
+
+            p->from->to_float(
+                p->src + (size_t)(at + i) * row_bytes(p->from, w->k), row, (size_t)w->k);
+            if (w->type->type == DTYPE_Q8_0)
+                dtype_quantize_q8_0(row, dst, (size_t)w->k);
+            else
+                dtype_quantize_q4_0(row, dst, (size_t)w->k);
+        }
+        wmat_pack(&one, p->dst + (size_t)panel * w->panel_bytes, rows, 0, 1);
+    }
+}
+
+static bool is_float(uint32_t type)
+{
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+}
+
+/* The type that a matrix of a file gets in memory. */
+static enum dtype packed_type(
+    enum dtype quantize, const struct tensor *t, enum ir_use use, int64_t k)
+{
+    if (quantize == DTYPE_F32 || !is_float(t->type) || use == USE_COEFFICIENTS || k % 32 != 0)
+        return (enum dtype)t->type;
+    return use == USE_TABLE ? DTYPE_Q8_0 : quantize;
+}
+
+/* Packs n matrices that lie one after the other in t. */
+static int pack(struct weight_store *s, const struct tensor *t, const struct wmat *w, int n,
+    uint8_t *dst, struct err *err)
+{
+    struct packing p = {.from = dtype_find(t->type)};
+    bool quantise = p.from != w->type;
+    int n_threads = s->pool ? pool_threads(s->pool) : 1;
+    size_t scratch = quantise ? (size_t)n_threads * quantising_bytes(w) : 0;
+
+    if (quantise) {
+        p.scratch = mem_aligned(scratch);
+        if (!p.scratch)
+            return err_set_at(err, GD_ENOMEM, t->name, "no memory to quantise tensor %s", t->name);
+        s->n_quantized++;
+    }
+    for (int i = 0; i < n; i++) {
+        p.w = w;
+        p.dst = dst + (size_t)i * wmat_bytes(w);
+        p.src = t->data + (size_t)i * (t->bytes / (size_t)n);
+        pool_run(s->pool, quantise ? quantise_share : pack_share, &p);
+    }
+    mem_aligned_free(p.scratch, scratch);
+    if (!t->in_memory)
+        mem_forget(t->data, t->bytes);
+    return 0;
+}
+
+/* The matrix or the stack of n, packed when it is not yet. */
+static int take_packed(struct weight_store *s, const struct ir_weight *want, int n,
+    struct weight **out, struct err *err)
 {
     const struct dtype_info *type;
     const struct tensor *t;
-    struct packing p;
     struct weight *w;
     int r = take(s, want, &t, &w, err);
 
     if (r < 0)
         return r;
-    if (!w->memory) {
-        type = dtype_find(t->type);
-        w->matrix = wmat_init(type, want->rows, want->k, NULL);
-        w->bytes = wmat_bytes(&w->matrix);
-        w->memory = mem_aligned(w->bytes);
-        if (!w->memory)
-            return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s (%zu bytes)",
-                want->name, w->bytes);
-        w->matrix.data = w->memory;
-        p = (struct packing){&w->matrix, w->memory, t->data};
-        pool_run(s->pool, pack_share, &p);
-        if (!t->in_memory)
-            mem_forget(t->data, t->bytes);
-        s->bytes += w->bytes;
-    }
-    *out = w->matrix;
-    return 0;
+    *out = w;
+    if (w->memory)
+        return 0;
+    type = dtype_find(packed_type(s->quantize, t, want->use, want->k));
+    w->matrix = wmat_init(type, want->rows, want->k, NULL);
+    if (!mem_mul(wmat_bytes(&w->matrix), (size_t)n, &w->bytes) ||
+        !(w->memory = mem_aligned(w->bytes)))
+        return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
+    w->matrix.data = w->memory;
+    s->bytes += w->bytes;
+    return pack(s, t, &w->matrix, n, w->memory, err);
+}
+
+int weight_store_matrix(
+    struct weight_store *s, const struct ir_weight *want, struct wmat *out, struct err *err)
+{
+    struct weight *w;
+    int r = take_packed(s, want, 1, &w, err);
+
+    if (r == 0)
+        *out = w->matrix;
+    return r;
 }
 
 int weight_store_stack(
     struct weight_store *s, const struct ir_weight *want, const struct wmat **out, struct err *err)
 {
-    const struct dtype_info *type;
-    const struct tensor *t;
     struct weight *w;
-    int r = take(s, want, &t, &w, err);
-    size_t one, n = (size_t)want->n_slices;
-    struct packing p;
+    int r = take_packed(s, want, want->n_slices, &w, err);
 
     if (r < 0)
         return r;
-    if (!w->memory) {
-        type = dtype_find(t->type);
-        w->matrix = wmat_init(type, want->rows, want->k, NULL);
-        one = wmat_bytes(&w->matrix);
-        if (!mem_mul(one, n, &w->bytes) || !(w->memory = mem_aligned(w->bytes)))
-            return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
-        w->stack = xcalloc(n, sizeof(*w->stack));
-        for (size_t i = 0; i < n; i++) {
-            uint8_t *dst = (uint8_t *)w->memory + i * one;
-
-            w->stack[i] = wmat_init(type, want->rows, want->k, dst);
-            p = (struct packing){&w->stack[i], dst, t->data + i * (t->bytes / n)};
-            pool_run(s->pool, pack_share, &p);
+    if (!w->stack) {
+        w->stack = xcalloc((size_t)want->n_slices, sizeof(*w->stack));
+        for (int i = 0; i < want->n_slices; i++) {
+            w->stack[i] = w->matrix;
+            w->stack[i].data += (size_t)i * wmat_bytes(&w->matrix);
         }
-        if (!t->in_memory)
-            mem_forget(t->data, t->bytes);
-        s->bytes += w->bytes;
     }
     *out = w->stack;
     return 0;
 }
+
+/* ---- what is not packed ---- */
 
 int weight_store_rows(
     struct weight_store *s, const struct ir_weight *want, struct mapped_rows *out, struct err *err)
@@ -236,4 +324,20 @@ int64_t weight_store_params(const struct weight_store *s)
         n += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
     }
     return n;
+}
+
+size_t weight_estimate(const struct tensor *t, enum dtype quantize)
+{
+    const struct dtype_info *type;
+    enum ir_use use = strcmp(t->name, "token_embd.weight") == 0 ? USE_TABLE : USE_MATRIX;
+
+    if (strcmp(t->name, "per_layer_token_embd.weight") == 0)
+        return 0; /* stays in the file */
+    if (t->n_dims < 2)
+        return (size_t)t->ne[0] * sizeof(float);
+    type = dtype_find(packed_type(quantize, t, use, t->ne[0]));
+    if (!type || type->type == (enum dtype)t->type)
+        return t->bytes;
+    return (size_t)(t->ne[0] / type->block) * (size_t)type->bytes *
+           (size_t)(t->ne[1] * t->ne[2] * t->ne[3]);
 }

@@ -25,6 +25,11 @@ struct mapped_rows {
 /* src must outlive the store; pool (may be NULL) packs. One thread. */
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool);
 void weight_store_destroy(struct weight_store *s); /* NULL is fine */
+/* Before the first build: F32, F16 and BF16 matrices become DTYPE_Q8_0 or DTYPE_Q4_0 as they are
+ * packed, row by row; the embedding and the head at most Q8_0; norms, vectors, coefficients,
+ * matrices whose rows are no whole blocks and tables that stay in the file are left as they are. */
+void weight_store_quantize(struct weight_store *s, enum dtype type);
+int weight_store_n_quantized(const struct weight_store *s); /* matrices so far, stacks as one */
 
 /* A build takes its weights between begin and end. Each tensor may be taken once (a shared one more
  * often); end names the first tensor that nobody took. Errors carry the tensor's name. */
@@ -44,7 +49,9 @@ int weight_store_rows(
 int weight_store_end(struct weight_store *s, bool (*may_be_left)(void *ud, const char *name),
     void *ud, struct err *err);
 
-size_t weight_store_bytes(const struct weight_store *s);   /* packed so far */
+size_t weight_store_bytes(const struct weight_store *s); /* packed so far */
+/* About what a tensor of a file will take; quantize: as above, or DTYPE_F32 for none. */
+size_t weight_estimate(const struct tensor *t, enum dtype quantize);
 int64_t weight_store_params(const struct weight_store *s); /* numbers in the file's tensors */
 
 #endif

@@ -69,6 +69,10 @@ struct flow_options {
                          window masks */
     bool taps;        /* keep every stage's output for graph_tap() */
     int effective_num_layers; /* stop after this many layers; 0 = all */
+    /* A drafter (Gemma 4 assistant) attends to the pages of its target: the target's shape,
+     * borrowed while the graph lives. Rows come from graph_seq.input; the "state" tap is what the
+     * next draft starts from. NULL for everything else. */
+    const struct hparams *target;
     const struct flow_hooks
         *hooks; /* NULL: none. Used by flow_create() only, but for stages' run and ud */
 };

@@ -36,6 +36,25 @@ int golden_argmax(const float *x, int n);
 /* log(sum(exp(x))) in double. */
 double golden_logsumexp(const float *x, int n);
 
+/* A golden*.json and its numbers. */
+struct golden {
+    const char *dir, *file;
+    cJSON *json;
+    float *data; /* the .f32 file */
+    long n_floats;
+    double bound;
+    bool exact;
+};
+
+/* The n floats at an offset that the JSON names; NULL when they are not all there. */
+const float *golden_floats(const struct golden *g, double offset, long n);
+/* Largest |got - want| as a share of the range of want; infinite when something is not finite. */
+double golden_row_error(const float *got, const float *want, int n);
+
+/* The "drafts" of a drafter's golden file: runs the target it names, then drafts from it. */
+void verify_drafts(struct verify_result *r, const struct verify_opts *o, const struct golden *g,
+    const char *path, const char *name);
+
 /* One golden*.json of a family folder, over every file it names (or --model). */
 void verify_family(
     struct verify_result *r, const struct verify_opts *o, const char *dir, const char *file);

@@ -11,15 +11,6 @@
 
 static const double default_profile_bound = 0.1;
 
-struct golden {
-    const char *dir, *file;
-    cJSON *json;
-    float *data; /* the .f32 file */
-    long n_floats;
-    double bound;
-    bool exact;
-};
-
 struct check {
     struct verify_result *r;
     const struct golden *g;
@@ -52,16 +43,14 @@ static int read_floats(struct golden *g, struct err *err)
     return 0;
 }
 
-/* The n floats at an offset that the JSON names; NULL when they are not all there. */
-static const float *floats_at(const struct golden *g, double offset, long n)
+const float *golden_floats(const struct golden *g, double offset, long n)
 {
     if (offset < 0 || n < 0 || offset + (double)n > (double)g->n_floats)
         return NULL;
     return g->data + (long)offset;
 }
 
-/* Largest |got - want| as a share of the range of want; infinite when something is not finite. */
-static double row_error(const float *got, const float *want, int n)
+double golden_row_error(const float *got, const float *want, int n)
 {
     double lo = INFINITY, hi = -INFINITY, worst = 0;
 
@@ -100,7 +89,7 @@ static void check_case(const struct check *c, const cJSON *item)
     int32_t *ids = golden_ints(cJSON_GetObjectItemCaseSensitive(item, "prompt_ids"), &n_ids);
     int32_t *pos = golden_ints(cJSON_GetObjectItemCaseSensitive(item, "positions"), &n_pos);
     int32_t *want = golden_ints(cJSON_GetObjectItemCaseSensitive(item, "greedy_ids"), &n_greedy);
-    const float *rows = floats_at(c->g, golden_number(item, "offset", -1), (long)n_pos * vocab);
+    const float *rows = golden_floats(c->g, golden_number(item, "offset", -1), (long)n_pos * vocab);
     const char *what = cJSON_IsString(name) ? name->valuestring : "?";
     float *logits = xcalloc((size_t)vocab, sizeof(*logits));
     struct plain_kv kv = {0};
@@ -120,7 +109,7 @@ static void check_case(const struct check *c, const cJSON *item)
 
         plain_feed(c->rt, &kv, 0, done, ids + done, pos[i] + 1 - done, c->o->ro.max_chunk, logits);
         done = pos[i] + 1;
-        e = row_error(logits, rows + (long)i * vocab, vocab);
+        e = golden_row_error(logits, rows + (long)i * vocab, vocab);
         worst = e > worst ? e : worst;
     }
     same = greedy(c, &kv, logits, n_ids, want, n_greedy);
@@ -181,8 +170,8 @@ static double stream_error(const struct check *c, const char *stage, int stream,
     if (!got || w != width)
         return INFINITY;
     for (int i = 0; i < n_pos; i++) {
-        double e =
-            pos[i] < rows ? row_error(got + (long)pos[i] * w, want + (long)i * w, w) : INFINITY;
+        double e = pos[i] < rows ? golden_row_error(got + (long)pos[i] * w, want + (long)i * w, w)
+                                 : INFINITY;
 
         worst = e > worst ? e : worst;
     }
@@ -195,7 +184,7 @@ static double stage_error(
     const cJSON *name = cJSON_GetObjectItemCaseSensitive(stage, "stage");
     int streams = (int)golden_number(stage, "streams", 1);
     const float *want =
-        floats_at(c->g, golden_number(stage, "offset", -1), (long)streams * n_pos * width);
+        golden_floats(c->g, golden_number(stage, "offset", -1), (long)streams * n_pos * width);
     double worst = 0;
 
     if (!cJSON_IsString(name) || !want || streams < 1)
@@ -258,8 +247,8 @@ static double kv_error(const struct check *c, const struct plain_kv *kv, const c
     l = &c->rt->hp.layers[i];
     heads = l->n_kv_heads;
     dim = l->head_dim;
-    want[0] = floats_at(c->g, golden_number(layer, "k_offset", -1), (long)heads * dim * n);
-    want[1] = floats_at(c->g, golden_number(layer, "v_offset", -1), (long)heads * dim * n);
+    want[0] = golden_floats(c->g, golden_number(layer, "k_offset", -1), (long)heads * dim * n);
+    want[1] = golden_floats(c->g, golden_number(layer, "v_offset", -1), (long)heads * dim * n);
     if (!want[0] || !want[1] || golden_number(layer, "kv_heads", 0) != heads ||
         golden_number(layer, "head_dim", 0) != dim)
         return INFINITY;
@@ -269,7 +258,7 @@ static double kv_error(const struct check *c, const struct plain_kv *kv, const c
         c->rt->kernels.attention.kv_read(&view, p, got, got + heads * dim);
         for (int side = 0; side < 2; side++) {
             for (int h = 0; h < heads; h++) {
-                double e = row_error(
+                double e = golden_row_error(
                     got + (side * heads + h) * dim, want[side] + ((long)h * n + p) * dim, dim);
 
                 worst = e > worst ? e : worst;
@@ -318,10 +307,10 @@ static double vector_error(
 
     snprintf(offset, sizeof(offset), "%s_offset", what);
     snprintf(n, sizeof(n), "%s_width", what);
-    want = floats_at(c->g, golden_number(item, offset, -1), width);
+    want = golden_floats(c->g, golden_number(item, offset, -1), width);
     if (!want || !got || golden_number(item, n, -1) != width)
         return INFINITY;
-    return row_error(got, want, width);
+    return golden_row_error(got, want, width);
 }
 
 static void check_embedding(const struct check *c, const cJSON *item)
@@ -357,12 +346,15 @@ static void check_embedding(const struct check *c, const cJSON *item)
 static void check_weights(struct verify_result *r, const struct verify_opts *o,
     const struct golden *g, const char *path, const char *name)
 {
-    const cJSON *drafts = cJSON_GetObjectItemCaseSensitive(g->json, "drafts");
     const cJSON *item, *hidden = cJSON_GetObjectItemCaseSensitive(g->json, "hidden_states");
     const cJSON *kv = cJSON_GetObjectItemCaseSensitive(g->json, "kv");
     struct check c = {r, g, NULL, name, o};
     struct err err;
 
+    if (cJSON_GetObjectItemCaseSensitive(g->json, "drafts")) {
+        verify_drafts(r, o, g, path, name);
+        return;
+    }
     if (verify_open(&c.rt, o, path, true, &err) < 0) {
         verify_report(r, false, "%s %s: %s", g->dir, name, err.msg);
         return;
@@ -379,9 +371,6 @@ static void check_weights(struct verify_result *r, const struct verify_opts *o,
             check_kv(&c, kv);
         cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(g->json, "embeddings"))
             check_embedding(&c, item);
-        if (drafts)
-            verify_report(
-                r, false, "%s %s: drafts cannot be checked by this version", g->dir, name);
     }
     runtime_close(c.rt);
 }

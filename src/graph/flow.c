@@ -49,10 +49,15 @@ static int check(const struct flow_options *o, const struct hparams *hp, struct 
 
     if (r < 0)
         return r;
-    if (hp->backbone_width)
-        return err_set_at(err, GD_ENOTSUP, "general.architecture",
-            "%s is a draft model: it reads the state of another model and cannot run alone",
-            hp->arch_name);
+    if (!hp->backbone_width != !o->target)
+        return err_set_at(err, GD_ENOTSUP, "target", "%s %s", hp->arch_name,
+            hp->backbone_width
+                ? "is a draft model: it reads the state of another model and cannot run alone"
+                : "is no draft model and takes no target");
+    if (o->target && (o->target->width != hp->backbone_width || o->target->vocab != hp->vocab))
+        return err_set_at(err, GD_EINVAL, "target",
+            "this drafter belongs to a model of width %d with %d tokens", hp->backbone_width,
+            hp->vocab);
     if (o->batch < 1 || o->batch > FLOW_MAX_ROWS)
         return err_set_at(
             err, GD_EINVAL, "batch", "batch must be 1..%d, not %d", FLOW_MAX_ROWS, o->batch);
@@ -144,6 +149,26 @@ static int describe_head(struct flow *f, int x)
     return x;
 }
 
+/* A drafter: what the target knows in, logits and the state for the next draft out. */
+static void describe_drafter(struct flow *f)
+{
+    const struct hparams *hp = f->hp;
+    int x = ir_value(&f->ir, ROWS_TOKENS, 2 * hp->backbone_width, "target state"), state;
+
+    ir_node(&f->ir, IR_INPUT, -1, -1, x);
+    x = flow_linear(f, -1, x, "embedding",
+        ir_weight(hp->width, 2 * hp->backbone_width, "nextn.pre_projection.weight"));
+    for (int i = 0; i < flow_n_layers(f); i++)
+        x = one_layer(f, i, x);
+    x = flow_norm(f, -1, x, "norm output", ir_weight(1, hp->width, "output_norm.weight"));
+    state = flow_linear(f, -1, x, "state",
+        ir_weight(hp->backbone_width, hp->width, "nextn.post_projection.weight"));
+    f->ir.values[state].tap = true;
+    state = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
+    ir_node(&f->ir, IR_GATHER, -1, x, state);
+    f->ir.values[describe_head(f, state)].output = true;
+}
+
 /* The whole model: embedding, layers, final norm, head. */
 static void describe(struct flow *f)
 {
@@ -190,7 +215,10 @@ int flow_create(
     f->options = *o;
     f->complete =
         !o->effective_num_layers && o->output != FLOW_HIDDEN && !(o->hooks && o->hooks->layer);
-    describe(f);
+    if (hp->backbone_width)
+        describe_drafter(f);
+    else
+        describe(f);
     f->options.hooks = NULL;
     if (f->mistake.code) {
         r = f->mistake.code;

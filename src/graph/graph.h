@@ -40,6 +40,7 @@ struct graph_seq {
     const uint32_t *pages[KV_GROUPS];
     int n_logits; /* logits of so many new tokens, the last ones but n_after; 0 = none */
     int n_after;
+    const float *input; /* a drafter's rows, (n_tokens, 2 * width of the target); NULL otherwise */
     int shift;     /* added to positions where they turn q and k: 0 unless keys were left out */
     float *logits; /* (n_logits, vocab), written by the run; of an embedding graph, with n_logits 1:
                       the sequence's vector, (graph_out_width) */

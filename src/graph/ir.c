@@ -110,7 +110,8 @@ const char *ir_op_name(enum ir_op op)
 {
     static const char *const names[] = {"embed", "rmsnorm", "matmul", "head_norm", "rope",
         "attention", "geglu", "add", "softcap", "gather", "scale", "mul", "tanh", "sparse",
-        "match_rms", "mean", "altup_predict", "altup_correct", "moe", "pool", "unit", "custom"};
+        "match_rms", "mean", "altup_predict", "altup_correct", "moe", "pool", "unit", "input",
+        "custom"};
 
     return names[op];
 }

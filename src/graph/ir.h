@@ -37,6 +37,7 @@ enum ir_op {
     IR_MOE,           /* see struct ir_moe */
     IR_POOL,          /* ROWS_OUT: mean over the rows of each sequence */
     IR_UNIT,          /* out = in / |in| */
+    IR_INPUT,         /* out = rows that the run brings: graph_seq.input */
     IR_CUSTOM         /* a stage of the caller's */
 };
 
@@ -121,7 +122,6 @@ struct ir {
 /* Adds a value; fmt is its printf-style name. */
 int ir_value(struct ir *ir, enum ir_rows rows, int width, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-/* A view of some columns of a value. */
 int ir_view(struct ir *ir, int parent, int offset, int width, const char *name);
 /* Adds an input to a node. */
 void ir_input(struct ir_node *n, int value);
@@ -131,7 +131,7 @@ struct ir_node *ir_node(struct ir *ir, enum ir_op op, int layer, int in, int out
 struct ir_weight ir_weight(int rows, int k, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* How many nodes read a value or a view of it, and the last one that does (-1: none). */
+/* How many nodes read a value or a view of it, and the last one (-1: none). */
 int ir_uses(const struct ir *ir, int value, int *last);
 int ir_producer(const struct ir *ir, int value);
 void ir_remove(struct ir *ir, int node);
@@ -144,7 +144,7 @@ void ir_describe(const struct ir *ir, const struct ir_node *n, struct buf *out);
 int pass_constants(struct ir *ir);              /* drops what its constants make the identity */
 int pass_fuse(struct ir *ir, unsigned fusions); /* enum fusion bits */
 int pass_dead_code(struct ir *ir);
-/* The first node that one of these fusions is for and that stands alone all the same; -1 none. */
+/* The first node that one of these fusions is for and that stands alone; -1 none. */
 int pass_unfused(const struct ir *ir, unsigned fusions);
 
 #endif

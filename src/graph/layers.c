@@ -143,6 +143,18 @@ static void keys_and_values(struct flow *f, int layer, int x, int *k, int *v)
     *k = rotated(f, layer, *k, l->n_kv_heads, "k");
 }
 
+/* The target's last layer of the same kind that has K and V; -1 when its heads are others. */
+static int target_layer(const struct hparams *target, const struct hparams_layer *l)
+{
+    for (int i = target->n_layers - 1; i >= 0; i--) {
+        const struct hparams_layer *t = &target->layers[i];
+
+        if (t->kv_layer == i && !t->window == !l->window)
+            return t->n_kv_heads == l->n_kv_heads && t->head_dim == l->head_dim ? i : -1;
+    }
+    return -1;
+}
+
 int flow_attention(struct flow *f, int layer, int x)
 {
     const struct hparams *hp = f->hp;
@@ -163,11 +175,15 @@ int flow_attention(struct flow *f, int layer, int x)
     }
     n->eps = hp->norm_eps;
     n->rope_table = l->rope_table;
-    n->attn.kv_layer = l->kv_layer;
+    n->attn.kv_layer = f->options.target ? target_layer(f->options.target, l) : l->kv_layer;
+    if (n->attn.kv_layer < 0)
+        err_fill_at(&f->mistake, GD_EINVAL, "target",
+            "layer %d of the drafter finds no keys of its shape in the target", layer);
     n->attn.spec = (struct attention_spec){.n_heads = l->n_heads,
         .n_kv_heads = l->n_kv_heads,
         .head_dim = l->head_dim,
-        .window = l->window,
+        /* A drafter's token is not among the keys: its window ends one before it. */
+        .window = l->window + (f->options.target && l->window),
         .scale = hp->attention_scale,
         .softcap = hp->attention_softcap};
     return flow_linear(

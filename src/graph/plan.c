@@ -104,8 +104,8 @@ static int take_attention(
 {
     int r;
 
-    s->kv_group = kv_group_of(&g->hp.layers[s->node.attn.kv_layer]);
-    s->kv_offset = kv_offset_of(&g->hp, s->node.attn.kv_layer, g->kv_layout.type);
+    s->kv_group = kv_group_of(&g->kv_hp->layers[s->node.attn.kv_layer]);
+    s->kv_offset = kv_offset_of(g->kv_hp, s->node.attn.kv_layer, g->kv_layout.type);
     if (!s->node.attn.norm)
         return 0;
     r = take_vector(store, &s->node.attn.q_norm, &s->vec, err);
@@ -381,6 +381,7 @@ static step_fn *step_of(const struct ir_node *n)
     case IR_MOE: return step_moe;
     case IR_POOL: return step_pool;
     case IR_UNIT: return step_unit;
+    case IR_INPUT: return step_input;
     case IR_CUSTOM: return step_custom;
     }
     return NULL;
@@ -519,7 +520,9 @@ int flow_build(struct graph **out, const struct flow *f, const struct flow_profi
     g->max_rows = g->max_out = f->options.batch * f->options.seq;
     g->n_layers = flow_n_layers(f);
     g->complete = f->complete;
-    kv_layout_of(&g->hp, g->n_layers, p->kv == FLOW_KV_F32 ? KV_F32 : KV_BF16, &g->kv_layout);
+    g->kv_hp = f->options.target ? f->options.target : &g->hp;
+    kv_layout_of(g->kv_hp, f->options.target ? g->kv_hp->n_layers : g->n_layers,
+        p->kv == FLOW_KV_F32 ? KV_F32 : KV_BF16, &g->kv_layout);
     r = run_passes(g, &f->ir, err);
     if (r == 0)
         r = compile(g, weights, err);

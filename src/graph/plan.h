@@ -66,6 +66,7 @@ struct scratch {
 struct graph {
     enum flow_mode mode;
     struct hparams hp;
+    const struct hparams *kv_hp; /* whose layers the pages hold: hp, or the target of a drafter */
     struct flow_options options;
     struct flow_profile profile;
     const struct kernels *k;
@@ -128,7 +129,7 @@ step_fn step_rope_rows; /* fills cos and sin of the run's rows */
 step_fn step_matmul, step_attention, step_moe;
 step_fn step_scale, step_mul, step_tanh, step_sparse, step_match_rms, step_mean, step_pool,
     step_unit;
-step_fn step_altup_predict, step_altup_correct, step_custom;
+step_fn step_altup_predict, step_altup_correct, step_input, step_custom;
 
 void exec_free(struct graph *g);
 

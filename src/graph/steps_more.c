@@ -181,6 +181,20 @@ void step_unit(struct graph *g, struct step *s, int thread)
     }
 }
 
+void step_input(struct graph *g, struct step *s, int thread)
+{
+    int first, last, width = width_of(g, s);
+
+    share(g, s, thread, &first, &last);
+    for (int r = first; r < last; r++) {
+        const struct graph_seq *q = &g->seqs[g->seq_of[r]];
+        size_t row = (size_t)(r - g->seq_row[g->seq_of[r]]);
+
+        memcpy(row_at(g, &s->out[0], r), q->input + row * (size_t)width,
+            (size_t)width * sizeof(float));
+    }
+}
+
 void step_custom(struct graph *g, struct step *s, int thread)
 {
     int first, last;

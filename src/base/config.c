@@ -35,7 +35,8 @@ static const struct row rows[] = {
     {"served_model_name", TEXT, FIELD(served_model_name), 0, 0, NULL, "",
         "name clients see in /v1/models; empty = the model file's name without .gguf"},
     {"chat_format", TEXT, FIELD(chat_format), 0, 0, NULL, "auto",
-        "chat template: auto reads the file; gemma, gemma3 or none forces one"},
+        "chat template: auto reads the file; a name (gemma, gemma3, gemma4, ...) or none forces "
+        "one"},
     {"ctx_tokens", INT, FIELD(ctx_tokens), 128, 1 << 20, "0", "auto",
         "longest prompt + answer in tokens; auto = the model's, as far as memory goes"},
     {"max_sequences", INT, FIELD(max_sequences), 1, 256, NULL, "16",
@@ -46,6 +47,9 @@ static const struct row rows[] = {
         "number format of keys and values; bf16 halves the memory and costs a little accuracy"},
     {"quantize", WORD, FIELD(quantize), 0, 0, "none|q8_0|q4_0", "none",
         "pack BF16, F16 and F32 weights smaller while loading; less memory, faster, less exact"},
+    {"prefix_cache", BOOL, FIELD(prefix_cache), 0, 0, NULL, "true",
+        "keep computed prompts and answers in free key-value pages for prompts that begin the "
+        "same"},
     {"threads", INT, FIELD(threads), 1, 1024, "0", "auto",
         "compute threads; auto = every CPU this process may use"},
     {"profile", WORD, FIELD(profile), 0, 0, "default|reference", "default",

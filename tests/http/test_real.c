@@ -179,6 +179,49 @@ static void a_client_that_leaves_frees_its_slot(void **state)
     assert_true(test_ms() - began < 5000);
 }
 
+static int cached_tokens(const struct answer *a)
+{
+    const char *at = strstr(a->body.data, "\"cached_tokens\":");
+
+    assert_non_null(at);
+    return atoi(at + 16);
+}
+
+/* A prompt that begins like an earlier one costs only what is new, and the answer is the same. */
+static void a_known_beginning_is_not_computed_again(void **state)
+{
+    struct buf body = {0};
+    struct answer a, b;
+    char *first, *second;
+
+    buf_puts(&body, "{\"max_tokens\":20,\"temperature\":0,\"prompt\":\"");
+    for (int i = 0; i < 60; i++)
+        buf_printf(&body, "The cat number %d went to the sea. ", i);
+    buf_puts(&body, "\"}");
+    ask_post(&d, &a, "/v1/completions", body.data);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(cached_tokens(&a), 0);
+    ask_post(&d, &b, "/v1/completions", body.data);
+    assert_true(cached_tokens(&b) >= 64);
+    first = content_of(&a);
+    second = content_of(&b);
+    assert_string_equal(first, second);
+    free(first);
+    free(second);
+    answer_free(&a);
+    answer_free(&b);
+    assert_int_equal(stop(NULL), 0);
+    start_with("--prefix_cache=false");
+    for (int i = 0; i < 2; i++) {
+        ask_post(&d, &a, "/v1/completions", body.data);
+        assert_int_equal(cached_tokens(&a), 0);
+        answer_free(&a);
+    }
+    assert_int_equal(stop(NULL), 0);
+    start(NULL);
+    buf_free(&body);
+}
+
 static void what_cannot_fit_is_told_with_numbers(void **state)
 {
     struct answer a;
@@ -267,6 +310,7 @@ int main(void)
         cmocka_unit_test(answers_are_those_of_the_reference),
         cmocka_unit_test(eight_at_once_get_what_each_gets_alone),
         cmocka_unit_test(a_client_that_leaves_frees_its_slot),
+        cmocka_unit_test(a_known_beginning_is_not_computed_again),
         cmocka_unit_test(what_cannot_fit_is_told_with_numbers),
         cmocka_unit_test(text_goes_to_ids_and_back),
         cmocka_unit_test(commands_do_what_they_say),

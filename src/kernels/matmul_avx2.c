@@ -193,8 +193,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_halves, const int 
         for (int c = 0; c < n_cols; c++) {
             sum[h][c] = fma_lanes(to_float(dot[h][c]), s.scale * act_at(at, c)->scale, sum[h][c]);
             if (wmat_has_base(type))
-                sum[h][c] = fma_lanes(
-                    s.base, (fvec){0} + base_factor(type, act_at(at, c), first / 16), sum[h][c]);
+                sum[h][c] = fma_lanes(s.base,
+                    (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), first / 16), sum[h][c]);
         }
     }
 }

@@ -6,82 +6,16 @@
  * beside them. 2 panels x 6 columns take 24 of the 32 registers: 12 integer and 12 float sums. */
 #include "kernels/kernels.h"
 
-#define SIMD_X86
-#include "kernels/simd.h"
-
 #define F32_LANES 16
 #define F32_COLS 8
+#include "kernels/matmul_simd512.h"
 #include "kernels/matmul_f32.h"
-#include "kernels/matmul_lanes.h"
 #include "kernels/matmul_tiles.h"
 
 #include <assert.h>
 #include <string.h>
 
 enum { TILE_PANELS = 2, TILE_COLS = 6 };
-
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
-
-ALWAYS_INLINE __m512i broadcast4(const int8_t *p)
-{
-    int32_t v;
-
-    memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-}
-
-ALWAYS_INLINE __m512i load_nibbles(const uint8_t *codes, int g)
-{
-    const __m512i v = _mm512_loadu_si512(codes + g % 4 * 64);
-
-    return _mm512_and_si512(g / 4 ? _mm512_srli_epi16(v, 4) : v, _mm512_set1_epi8(15));
-}
-
-/* The 16 values of a table type plus its zero point, in each quarter of the register. */
-ALWAYS_INLINE __m512i load_table(enum dtype type)
-{
-    u8x16 table;
-
-    memcpy(&table, wmat_table(type), sizeof(table));
-    table += (uint8_t)(1 << zero_log2(type));
-    return _mm512_broadcast_i32x4((__m128i)table);
-}
-
-/* Codes of group g of 16 rows, as unsigned bytes: wmat_word() for all lanes. */
-ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, int g)
-{
-    const __m512i two_bits = _mm512_set1_epi8(3);
-    __m512i v, high;
-
-    if (wmat_table(type))
-        return _mm512_shuffle_epi8(load_table(type), load_nibbles(codes, g));
-    if (type == DTYPE_Q8_0)
-        return _mm512_loadu_si512(codes + 64 * g);
-    if (type == DTYPE_Q2_K || type == DTYPE_Q3_K) {
-        v = _mm512_loadu_si512(codes + g / 4 * 64);
-        v = _mm512_and_si512(g % 4 ? _mm512_srli_epi16(v, g % 4 * 2) : v, two_bits);
-    } else {
-        v = load_nibbles(codes, g);
-    }
-    /* v | (bits & mask) is truth table 0xf8 */
-    if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K) {
-        high = _mm512_loadu_si512(codes + 256);
-        high = g < 4 ? _mm512_slli_epi16(high, 4 - g) : _mm512_srli_epi16(high, g - 4);
-        v = _mm512_ternarylogic_epi32(v, high, _mm512_set1_epi8(16), 0xf8);
-    }
-    if (type == DTYPE_Q6_K) {
-        high = _mm512_loadu_si512(codes + 256 + g / 4 * 64);
-        high = g % 4 < 2 ? _mm512_slli_epi16(high, 4 - g % 4 * 2)
-                         : _mm512_srli_epi16(high, g % 4 * 2 - 4);
-        v = _mm512_ternarylogic_epi32(v, high, _mm512_set1_epi8(48), 0xf8);
-    }
-    if (type == DTYPE_Q3_K) {
-        high = _mm512_loadu_si512(codes + 128);
-        high = g < 2 ? _mm512_slli_epi16(high, 2 - g) : _mm512_srli_epi16(high, g - 2);
-        v = _mm512_ternarylogic_epi32(v, high, _mm512_set1_epi8(4), 0xf8);
-    }
-    return v;
-}
 
 /* Start of the integer sums of 16 or 32 k: minus zero point times the sum of the x codes. */
 ALWAYS_INLINE __m512i start(enum dtype type, const struct act_block *x, int half)
@@ -149,8 +83,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
 
             sum[p][c] = fma_lanes(to_float((ivec)dot[p][c]), scale, sum[p][c]);
             if (wmat_has_base(type))
-                sum[p][c] = fma_lanes(
-                    s.base, (fvec){0} + base_factor(type, act_at(at, c), half), sum[p][c]);
+                sum[p][c] = fma_lanes(s.base,
+                    (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), half), sum[p][c]);
         }
     }
 }
@@ -244,6 +178,8 @@ void matmul_run_avx512(
         run_f32(w, x, y, ldy, first, last);
         return;
     }
+    if (x->n_cols >= WIDE_COLS && matmul_wide_avx512(w, x, y, ldy, first, last))
+        return;
     switch (w->type->type) {
 #define TILE(type) \
     case type: how.tile = tile_##type; break;

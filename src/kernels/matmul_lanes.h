@@ -132,10 +132,10 @@ ALWAYS_INLINE int zero_log2(enum dtype type)
     }
 }
 
-/* x_scale * (sum of x codes), of the half where sub-blocks are 16 wide: the base's factor. */
-ALWAYS_INLINE float base_factor(enum dtype type, const struct act_block *x, int half)
+/* x_scale * (sum of x codes), of one half where sub-blocks are 16 wide: the base's factor. */
+ALWAYS_INLINE float base_factor(int sub, const struct act_block *x, int half)
 {
     const int32_t offset = half ? x->offset_high : x->offset - x->offset_high;
 
-    return wmat_sub(type) == 32 ? x->sum : x->scale * ((float)offset * -0x1p-7f);
+    return sub == 32 ? x->sum : x->scale * ((float)offset * -0x1p-7f);
 }

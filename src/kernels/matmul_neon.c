@@ -119,8 +119,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
         for (int c = 0; c < n_cols; c++) {
             sum[q][c] = fma_lanes(to_float(dot[q][c]), s.scale * act_at(at, c)->scale, sum[q][c]);
             if (wmat_has_base(type))
-                sum[q][c] = fma_lanes(
-                    s.base, (fvec){0} + base_factor(type, act_at(at, c), first / 16), sum[q][c]);
+                sum[q][c] = fma_lanes(s.base,
+                    (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), first / 16), sum[q][c]);
         }
     }
 }

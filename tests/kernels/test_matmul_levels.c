@@ -166,6 +166,12 @@ static void check_long(const struct kernels *k, const struct kernels *c)
         check_shape(k, c, block > 1 ? ACT_Q8 : ACT_F32, &m, 9);
         matrix_free(&m);
     }
+    for (int n = 24; n <= 64; n += n < 32 ? 1 : 8) { /* around the first count of a wide product */
+        struct matrix m = matrix_random(n % 2 ? DTYPE_Q6_K : DTYPE_Q5_0, 47, 1280, ORDINARY);
+
+        check_shape(k, c, ACT_Q8, &m, n);
+        matrix_free(&m);
+    }
     struct matrix m = matrix_random(DTYPE_Q8_0, 512, 96, ORDINARY);
 
     check_shape(k, c, ACT_Q8, &m, 7);
@@ -182,7 +188,7 @@ static void long_products_too(void **state)
 
 static void invariant(const struct kernels *k, enum act_kind kind, enum dtype type)
 {
-    enum { COLS = 23 };
+    enum { COLS = 31 };
     const int k_size = dtype_find(type)->block == 1 ? 299 : 768;
     struct matrix m = matrix_random(type, 75, k_size, ORDINARY);
     float *x = random_columns(COLS, k_size);

@@ -227,13 +227,13 @@ stage_clients() {
     test_build gcc --buildtype=release || return
     # Fine without: the case is then skipped with npm's own words.
     command -v npm >/dev/null || need nodejs npm || true
-    tests/clients/run.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$WORK/clients" "$1"
+    timeout 600 tests/clients/run.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$WORK/clients" "$1"
 }
 
 stage_soak() {
     need_to_test || return
     test_build gcc --buildtype=release || return
-    tests/soak/soak.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$SOAK_SECONDS" "$1"
+    timeout $((SOAK_SECONDS + 300)) tests/soak/soak.py "$WORK/gcc/src/cmd/gemmad" "$DEMO" "$SOAK_SECONDS" "$1"
 }
 
 # Real models and vocabularies, for the tests that want them: downloaded once, into the environment.
@@ -243,7 +243,7 @@ real_models() {
     command -v npm >/dev/null || need nodejs npm || true
     while read -r line; do
         export "${line?}"
-    done < <(tests/tools/fetch-models.sh "$WORK/models")
+    done < <(timeout 900 tests/tools/fetch-models.sh "$WORK/models")
 }
 
 stage_model() {
@@ -252,10 +252,10 @@ stage_model() {
     test_build gcc --buildtype=release || return
     local profile
     for profile in reference default; do
-        check "$1" "verify the families, profile $profile" "$WORK/gcc/src/cmd/gemmad" verify \
+        check "$1" "verify the families, profile $profile" timeout 300 "$WORK/gcc/src/cmd/gemmad" verify \
             --profile "$profile" tests/golden/families/*/
         if [[ ${GEMMAD_TEST_REAL_GGUF:-} ]]; then
-            check "$1" "verify real-270m, profile $profile" "$WORK/gcc/src/cmd/gemmad" verify \
+            check "$1" "verify real-270m, profile $profile" timeout 1200 "$WORK/gcc/src/cmd/gemmad" verify \
                 tests/golden/real-270m --model "$GEMMAD_TEST_REAL_GGUF" --profile "$profile"
         else
             tap "$1" skip "verify real-270m, profile $profile" "the model could not be downloaded"

@@ -45,6 +45,7 @@ void graph_run(
         n += seqs[i].n_tokens;
     }
     assert(n_seqs >= 1 && n_seqs <= g->max_seqs && n <= g->max_rows);
+    (void)n; /* a release build asserts nothing */
     g->kv = kv;
     g->seqs = seqs;
     g->n_seqs = n_seqs;

@@ -42,7 +42,7 @@ static void put_trimmed(struct sink *s, const char *text, size_t len)
 static void put_answer(struct sink *s, const struct chat_message *m)
 {
     static const char open[] = "<|channel>", close[] = "<channel|>";
-    const char *at = m->content, *end = m->content + m->content_len;
+    const char *at = m->content ? m->content : "", *end = at + m->content_len;
     struct buf kept = {0};
 
     while (at < end) {

@@ -35,7 +35,7 @@ static int tear_down(void **state)
 static struct graph *build(struct fixture *x, const struct flow_options *o)
 {
     struct flow_profile p;
-    struct graph *g;
+    struct graph *g = NULL;
     struct flow *f;
     struct err err;
 

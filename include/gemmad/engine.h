@@ -51,9 +51,10 @@ int engine_open(struct engine **out, const struct engine_opts *opts, struct err 
 void engine_close(struct engine *e);
 
 struct engine_info {
-    const char *arch;        /* "gemma3" */
-    const char *name;        /* as the file says */
-    const char *chat_format; /* "none", "gemma", "gemma3" */
+    const char *arch;             /* "gemma3" */
+    const char *name;             /* as the file says */
+    const char *chat_format;      /* "none", "gemma", "gemma3", "gemma4" ... */
+    bool has_tools, has_thinking; /* of the chat format */
     int64_t n_params;
     int64_t weight_bytes, kv_bytes;
     int vocab, width, n_layers;
@@ -77,10 +78,6 @@ const char *engine_piece(const struct engine *e, int32_t id, size_t *len);
 /* Lossy UTF-8 text of ids; caller frees *text. GD_EINVAL names the first id out of range. */
 int engine_detokenize(
     struct engine *e, const int32_t *ids, size_t n, char **text, size_t *len, struct err *err);
-/* The prompt text of a conversation, bos included; caller frees *text. */
-int engine_apply_template(struct engine *e, const struct chat_message *m, size_t n,
-    bool add_generation_prompt, bool continue_final_message, char **text, size_t *len,
-    struct err *err);
 
 /* ---- jobs
  * ----------------------------------------------------------------------------------------------------------
@@ -97,7 +94,14 @@ struct prompt {
     const struct chat_message *messages; /* PROMPT_CHAT */
     size_t n;                            /* ids or messages */
     bool add_generation_prompt, continue_final_message;
+    bool enable_thinking;          /* GD_ENOTSUP where the chat format has none */
+    const struct chat_tool *tools; /* likewise */
+    size_t n_tools;
 };
+
+/* The text of a PROMPT_CHAT, bos included; caller frees *text. */
+int engine_apply_template(
+    struct engine *e, const struct prompt *p, char **text, size_t *len, struct err *err);
 
 struct logit_bias {
     int32_t id;
@@ -134,7 +138,7 @@ struct job_params { /* everything is copied by job_submit() */
     bool ignore_eos;      /* end tokens are drawn and passed over (stop_ids still end) */
     int logprobs;         /* -1 = none; 0..20 alternatives beside the chosen token */
     bool prompt_logprobs; /* log-probabilities of the prompt's own tokens (echo with logprobs) */
-    bool skip_special;    /* control tokens make no text (default true) */
+    bool skip_special;    /* control tokens make no text, thoughts are told apart (default true) */
     int64_t timeout_ms;   /* 0 = none; after it the job finishes with FINISH_TIMEOUT */
 };
 void job_params_default(struct job_params *p);
@@ -168,17 +172,25 @@ enum event_kind {
     EVENT_TEXT,    /* text and the tokens that made it; text may be empty while bytes or a possible
                       stop are held back. Every token drawn comes once, also the one that ends the
                       answer, which makes no text: together they are usage.completion_tokens */
-    EVENT_FINISH   /* the last event of a choice */
+    EVENT_CALL,  /* the answer to a PROMPT_CHAT calls a tool: name, and in text the arguments, JSON
+                    text of an object */
+    EVENT_FINISH /* the last event of a choice */
 };
+
+/* Where the text of a PROMPT_CHAT's answer belongs, in formats that have thinking. */
+enum channel { CHANNEL_CONTENT, CHANNEL_REASONING };
 
 struct usage {
     int prompt_tokens, cached_tokens, completion_tokens; /* cached: of the prompt, not computed */
+    int reasoning_tokens;                                /* of the completion_tokens */
 };
 
 struct job_event {
     enum event_kind kind;
     int choice;
-    const char *text; /* whole UTF-8, borrowed until the next job_next() */
+    enum channel channel; /* EVENT_TEXT */
+    const char *name;     /* EVENT_CALL: of the function; borrowed as text is */
+    const char *text;     /* whole UTF-8, borrowed until the next job_next() */
     size_t text_len;
     const struct event_token *tokens; /* borrowed likewise */
     size_t n_tokens;

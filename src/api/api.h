@@ -110,10 +110,8 @@ struct api_text {
     bool add_special, parse_special, with_pieces; /* /tokenize; default false, true, false */
     int32_t *ids;                                 /* /detokenize */
     size_t n_ids;
-    const struct chat_message *messages; /* /apply-template */
-    size_t n_messages;
-    bool add_generation_prompt, continue_final_message; /* default true, false */
-    const char *ignored;                                /* as api_request_ignored() */
+    struct prompt prompt; /* /apply-template */
+    const char *ignored;  /* as api_request_ignored() */
 };
 int api_parse_tokenize(struct api_text **out, const char *body, size_t len,
     const struct api_limits *l, struct err *err);

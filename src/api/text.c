@@ -88,16 +88,7 @@ static int read_detokenize(struct parse *p, struct api_text *t, struct err *err)
 
 static int read_template(struct parse *p, struct api_text *t, struct err *err)
 {
-    struct prompt prompt = {0};
-    int r = parse_messages(p, &prompt, err);
-
-    if (r < 0)
-        return r;
-    t->messages = prompt.messages;
-    t->n_messages = prompt.n;
-    t->add_generation_prompt = prompt.add_generation_prompt;
-    t->continue_final_message = prompt.continue_final_message;
-    return 0;
+    return parse_messages(p, &t->prompt, err);
 }
 
 int api_parse_tokenize(struct api_text **out, const char *body, size_t len,

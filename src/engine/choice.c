@@ -5,6 +5,9 @@
 
 #include "base/mem.h"
 
+static void take_part(
+    void *ud, enum chat_part part, const char *name, const char *text, size_t len);
+
 struct choice *choice_create(struct job *j, int index, int ctx_tokens)
 {
     struct choice *c = xcalloc(1, sizeof(*c));
@@ -17,6 +20,13 @@ struct choice *choice_create(struct job *j, int index, int ctx_tokens)
     c->n_tokens = j->n_prompt;
     kv_table_init(&c->kv, ctx_tokens);
     stop_scan_init(&c->scan, j->stops);
+    c->stop = -1;
+    c->parser = (struct chat_parser){.format = j->format,
+        .tools = (const char *const *)j->tools,
+        .n_tools = j->n_tools,
+        .split_reasoning = j->params.skip_special,
+        .emit = take_part,
+        .ud = c};
     return c;
 }
 
@@ -24,6 +34,7 @@ void choice_destroy(struct choice *c)
 {
     kv_table_finish(&c->kv);
     stop_scan_finish(&c->scan);
+    chat_parser_finish(&c->parser);
     piece_free(&c->prompt_news);
     buf_free(&c->raw);
     buf_free(&c->text);
@@ -61,39 +72,83 @@ static bool ends(const struct job_params *p, const struct tokenizer *tok, int32_
     return false;
 }
 
-/* c->raw holds new whole UTF-8. Adds to c->text what is decided; returns a stop string's index or
- * -1. Until min_tokens stop strings are not looked for. */
-static int decide(struct choice *c)
+/* Adds to c->text what is decided of new content. Until min_tokens stop strings are not looked for;
+ * after one nothing is content. */
+static void take_content(struct choice *c, const char *text, size_t len)
 {
     const struct job_params *p = &c->job->params;
 
+    if (c->stop >= 0)
+        return;
     if (choice_answered(c) > p->min_tokens)
-        return stop_scan_push(&c->scan, c->raw.data, c->raw.len, p->include_stop, &c->text);
-    buf_append(&c->text, c->raw.data, c->raw.len);
-    return -1;
+        c->stop = stop_scan_push(&c->scan, text, len, p->include_stop, &c->text);
+    else
+        buf_append(&c->text, text, len);
 }
 
-static int add_text(struct choice *c, const char *bytes, size_t len)
+static void post_content(struct choice *c)
+{
+    job_post_text(c->job, c->index, CHANNEL_CONTENT, c->token, c->text.data, c->text.len);
+    buf_clear(&c->text);
+    c->token = NULL;
+}
+
+/* Of the parser. Thoughts and calls are posted at once, after the content before them, in which no
+ * stop string can begin any more: stop strings are looked for in content. */
+static void take_part(void *ud, enum chat_part part, const char *name, const char *text, size_t len)
+{
+    struct choice *c = ud;
+
+    if (part == CHAT_CONTENT) {
+        take_content(c, text, len);
+        return;
+    }
+    if (c->stop >= 0)
+        return;
+    stop_scan_cut(&c->scan, &c->text);
+    if (c->text.len)
+        post_content(c);
+    if (part == CHAT_REASONING)
+        job_post_text(c->job, c->index, CHANNEL_REASONING, c->token, text, len);
+    else
+        job_post_call(c->job, c->index, c->token, name, text, len);
+    c->token = NULL;
+}
+
+/* New whole characters. */
+static void take_text(struct choice *c)
+{
+    if (c->job->format != CHAT_NONE)
+        chat_parser_text(&c->parser, c->raw.data, c->raw.len);
+    else
+        take_content(c, c->raw.data, c->raw.len);
+}
+
+static void add_bytes(struct choice *c, const char *bytes, size_t len)
 {
     buf_clear(&c->raw);
     buf_reserve(&c->raw, 3 * (len + sizeof(c->utf8.pending)));
     c->raw.len = utf8_stream_push(&c->utf8, bytes, len, c->raw.data);
-    return decide(c);
+    take_text(c);
 }
 
-/* The answer ends here: bytes that never became a character, and text held back for a stop string
- * that did not come. */
-static int flush_text(struct choice *c)
+/* Bytes that never became a character. */
+static void end_bytes(struct choice *c)
 {
-    int stop;
-
     buf_clear(&c->raw);
     buf_reserve(&c->raw, 3 * sizeof(c->utf8.pending));
     c->raw.len = utf8_stream_end(&c->utf8, c->raw.data);
-    stop = decide(c);
-    if (stop < 0)
+    take_text(c);
+}
+
+/* The answer ends here: gives all that was held back, for a mark or a stop string to come. */
+static void flush_text(struct choice *c)
+{
+    end_bytes(c);
+    if (c->job->format != CHAT_NONE)
+        chat_parser_end(&c->parser);
+    if (c->stop < 0)
         stop_scan_end(&c->scan, &c->text);
-    return stop;
 }
 
 /* End tokens make text only when the reader asked to see what stopped the answer. */
@@ -104,37 +159,55 @@ static bool shows(const struct job_params *p, const struct tokenizer *tok, int32
     return !(p->skip_special && tokenizer_is_control(tok, id));
 }
 
+static void add_token(struct choice *c, const struct tokenizer *tok, int32_t id, bool end)
+{
+    enum chat_mark mark = MARK_NONE;
+    size_t len;
+    const char *bytes = tokenizer_piece(tok, id, &len);
+
+    if (c->job->format != CHAT_NONE)
+        mark = chat_marks_which(c->job->marks, id);
+    if (mark != MARK_NONE && !end) {
+        end_bytes(c);
+        chat_parser_mark(&c->parser, mark);
+    } else if (shows(&c->job->params, tok, id, end)) {
+        add_bytes(c, bytes, len);
+    }
+}
+
 bool choice_accept(struct choice *c, const struct tokenizer *tok, struct finish *finish)
 {
     const struct job_params *p = &c->job->params;
     int32_t id = c->pick.id;
-    struct event_token token = {
+    const struct event_token token = {
         .id = id, .logprob = c->pick.logprob, .top = c->pick.top, .n_top = c->pick.n_top};
-    bool end = ends(p, tok, id);
-    int stop = -1;
+    bool end = ends(p, tok, id), thought = chat_parser_thinks(&c->parser);
 
     append_token(c, id);
     buf_clear(&c->text);
+    c->token = &token;
     *finish = (struct finish){.stop = -1, .stop_id = -1};
-    if (shows(p, tok, id, end)) {
-        size_t len;
-        const char *bytes = tokenizer_piece(tok, id, &len);
-
-        stop = add_text(c, bytes, len);
-    }
+    add_token(c, tok, id, end);
+    thought = thought || chat_parser_thinks(&c->parser);
+    c->n_reasoning += thought && !end;
     if (end) {
         finish->reason = FINISH_STOP;
         finish->stop_id = id;
     } else if (choice_answered(c) >= c->job->max_tokens) {
         finish->reason = FINISH_LENGTH;
     }
-    if (stop < 0 && finish->reason != FINISH_NONE)
-        stop = flush_text(c);
-    if (stop >= 0) {
+    if (c->stop < 0 && finish->reason != FINISH_NONE)
+        flush_text(c);
+    if (c->stop >= 0) {
         finish->reason = FINISH_STOP;
-        finish->stop = stop;
+        finish->stop = c->stop;
         finish->stop_id = -1;
     }
-    job_post_text(c->job, c->index, &token, c->text.data, c->text.len);
+    if (c->text.len)
+        post_content(c);
+    if (c->token) /* it made no text */
+        job_post_text(
+            c->job, c->index, thought ? CHANNEL_REASONING : CHANNEL_CONTENT, c->token, "", 0);
+    c->token = NULL;
     return finish->reason != FINISH_NONE;
 }

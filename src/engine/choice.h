@@ -43,7 +43,11 @@ struct choice {
     struct piece prompt_news; /* log-probabilities of the prompt so far */
     struct stop_scan scan;
     struct utf8_stream utf8;
-    struct buf raw, text; /* of the current token: whole UTF-8, then what is decided */
+    struct chat_parser parser; /* where the job has a format */
+    struct buf raw, text; /* of the current token: whole UTF-8, then what is decided of content */
+    const struct event_token *token; /* the current one, until it is posted */
+    int stop;                        /* index of the stop string that was found, or -1 */
+    int n_reasoning;
     int n_cached;
     int64_t last_token_ns;
     struct pick pick;

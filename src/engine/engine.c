@@ -132,6 +132,9 @@ static void fill_info(struct engine *e)
     e->info.arch = rt->hp.arch_name;
     e->info.name = rt->hp.name;
     e->info.chat_format = chat_format_name(e->chat);
+    e->info.has_tools = chat_has_tools(e->chat);
+    e->info.has_thinking = chat_has_thinking(e->chat);
+    chat_marks_find(&e->marks, e->chat, rt->tok);
     e->info.n_params = rt->n_params;
     e->info.weight_bytes = (int64_t)rt->weight_bytes;
     e->info.vocab = rt->hp.vocab;

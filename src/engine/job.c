@@ -25,12 +25,14 @@ void piece_add_token(struct piece *p, const struct event_token *token)
 void piece_clear(struct piece *p)
 {
     buf_clear(&p->text);
+    buf_clear(&p->name);
     p->n_tokens = p->n_tops = 0;
 }
 
 void piece_free(struct piece *p)
 {
     buf_free(&p->text);
+    buf_free(&p->name);
     free(p->tokens);
     free(p->tops);
     *p = (struct piece){0};
@@ -44,12 +46,23 @@ static void swap_pieces(struct piece *a, struct piece *b)
     *b = t;
 }
 
+static void news_free(struct choice_news *c)
+{
+    piece_free(&c->piece);
+    for (size_t i = 0; i < c->n_earlier; i++)
+        piece_free(&c->earlier[i]);
+    free(c->earlier);
+}
+
 void job_unref(struct job *j)
 {
     if (atomic_fetch_sub(&j->refs, 1) > 1)
         return;
     for (int i = 0; i < j->params.n; i++)
-        piece_free(&j->news[i].piece);
+        news_free(&j->news[i]);
+    for (size_t i = 0; i < j->n_tools; i++)
+        free(j->tools[i]);
+    free(j->tools);
     piece_free(&j->prompt_news);
     piece_free(&j->reading);
     stop_set_destroy(j->stops);
@@ -78,14 +91,52 @@ void job_post_prompt(struct job *j, struct piece *prompt)
     pthread_mutex_unlock(&j->lock);
 }
 
-void job_post_text(
-    struct job *j, int choice, const struct event_token *token, const char *text, size_t len)
+static bool has_text(const struct piece *p)
 {
-    struct piece *p = &j->news[choice].piece;
+    return p->n_tokens > 0 || p->text.len > 0 || p->name.len > 0;
+}
+
+/* The piece that grows, for this channel; a call always begins a new one. */
+static struct piece *grow(struct choice_news *c, enum channel channel, bool call)
+{
+    struct piece *p = &c->piece;
+
+    if (has_text(p) && (call || p->name.len > 0 || p->channel != channel)) {
+        if (c->n_earlier == c->earlier_cap) {
+            c->earlier_cap = c->earlier_cap ? 2 * c->earlier_cap : 4;
+            c->earlier = xrealloc(c->earlier, c->earlier_cap * sizeof(*c->earlier));
+        }
+        c->earlier[c->n_earlier++] = *p;
+        *p = (struct piece){0};
+    }
+    p->channel = channel;
+    return p;
+}
+
+void job_post_text(struct job *j, int choice, enum channel channel, const struct event_token *token,
+    const char *text, size_t len)
+{
+    struct piece *p;
 
     pthread_mutex_lock(&j->lock);
+    p = grow(&j->news[choice], channel, false);
     buf_append(&p->text, text, len);
-    piece_add_token(p, token);
+    if (token)
+        piece_add_token(p, token);
+    pthread_mutex_unlock(&j->lock);
+}
+
+void job_post_call(struct job *j, int choice, const struct event_token *token, const char *name,
+    const char *arguments, size_t len)
+{
+    struct piece *p;
+
+    pthread_mutex_lock(&j->lock);
+    p = grow(&j->news[choice], CHANNEL_CONTENT, true);
+    buf_puts(&p->name, name);
+    buf_append(&p->text, arguments, len);
+    if (token)
+        piece_add_token(p, token);
     pthread_mutex_unlock(&j->lock);
 }
 
@@ -99,14 +150,24 @@ void job_post_finish(struct job *j, int choice, const struct finish *finish)
 
 /* ---- reading: one thread of the caller's ---- */
 
-static bool has_text(const struct choice_news *c)
+static bool has_pieces(const struct choice_news *c)
 {
-    return c->piece.n_tokens > 0 || c->piece.text.len > 0;
+    return c->at < c->n_earlier || has_text(&c->piece);
 }
 
 static bool has_news(const struct choice_news *c)
 {
-    return has_text(c) || (c->ended && !c->end_read);
+    return has_pieces(c) || (c->ended && !c->end_read);
+}
+
+/* The first unread piece. */
+static struct piece *take(struct choice_news *c)
+{
+    struct piece *p = &c->piece;
+
+    if (c->at < c->n_earlier)
+        p = &c->earlier[c->at++];
+    return p;
 }
 
 static void hand_out(struct job *j, struct piece *from, struct job_event *ev)
@@ -121,6 +182,9 @@ static void hand_out(struct job *j, struct piece *from, struct job_event *ev)
         t->top = t->n_top ? top : NULL;
         top += t->n_top;
     }
+    ev->kind = j->reading.name.len > 0 ? EVENT_CALL : EVENT_TEXT;
+    ev->channel = j->reading.channel;
+    ev->name = j->reading.name.len > 0 ? j->reading.name.data : NULL;
     ev->text = j->reading.text.data ? j->reading.text.data : "";
     ev->text_len = j->reading.text.len;
     ev->tokens = j->reading.tokens;
@@ -151,9 +215,8 @@ static bool next_of_choices(struct job *j, struct job_event *ev)
             continue;
         ev->choice = choice;
         j->next_choice = choice + 1;
-        if (has_text(c)) {
-            ev->kind = EVENT_TEXT;
-            hand_out(j, &c->piece, ev);
+        if (has_pieces(c)) {
+            hand_out(j, take(c), ev);
         } else {
             hand_out_finish(j, choice, ev);
         }
@@ -173,8 +236,8 @@ bool job_next(struct job *j, struct job_event *ev)
         ev->kind = EVENT_STARTED;
         j->started_read = true;
     } else if (j->has_prompt && !j->prompt_read) {
-        ev->kind = EVENT_PROMPT;
         hand_out(j, &j->prompt_news, ev);
+        ev->kind = EVENT_PROMPT;
         j->prompt_read = true;
     } else {
         any = next_of_choices(j, ev);

@@ -19,11 +19,14 @@
 #include "base/buf.h"
 #include "engine/stop.h"
 #include "gemmad/engine.h"
+#include "model/chat_parse.h"
 
 /* Text and tokens in order. tops holds the alternatives of all tokens; event_token.top is set when
  * an event is handed out, because the array moves as it grows. */
 struct piece {
     struct buf text;
+    enum channel channel;
+    struct buf name; /* of a call; empty: text */
     struct event_token *tokens;
     size_t n_tokens, tokens_cap;
     struct token_alternative *tops;
@@ -43,8 +46,11 @@ struct finish {
     struct err err;
 };
 
+/* What waits for the reader: `earlier` pieces in their order, and the one that grows. */
 struct choice_news {
     struct piece piece;
+    struct piece *earlier;
+    size_t n_earlier, earlier_cap, at; /* earlier[at..n_earlier) are unread */
     bool ended, end_read;
     struct finish finish;
 };
@@ -57,7 +63,11 @@ struct job {
     int32_t *prompt;          /* (n_prompt) */
     int n_prompt;
     struct stop_set *stops;
-    int max_tokens; /* never -1 */
+    int max_tokens;                 /* never -1 */
+    enum chat_format format;        /* how the answer is to be split; CHAT_NONE: not at all */
+    const struct chat_marks *marks; /* of that format; the engine's */
+    char **tools;                   /* names of the functions that were offered */
+    size_t n_tools;
     uint64_t seed;
     int64_t submit_ns, deadline_ns; /* deadline 0 = none */
 
@@ -89,8 +99,11 @@ void job_unref(struct job *j);
 void job_post_started(struct job *j);
 /* Takes the content of *prompt and leaves it empty. */
 void job_post_prompt(struct job *j, struct piece *prompt);
-void job_post_text(
-    struct job *j, int choice, const struct event_token *token, const char *text, size_t len);
+/* token may be NULL. */
+void job_post_text(struct job *j, int choice, enum channel channel, const struct event_token *token,
+    const char *text, size_t len);
+void job_post_call(struct job *j, int choice, const struct event_token *token, const char *name,
+    const char *arguments, size_t len);
 void job_post_finish(struct job *j, int choice, const struct finish *finish);
 
 #endif

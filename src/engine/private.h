@@ -10,6 +10,7 @@
 #include "engine/scheduler.h"
 #include "gemmad/engine.h"
 #include "model/chat.h"
+#include "model/chat_parse.h"
 
 /* Most choices of a job, and what a request may carry: bounds on work and memory, far above use. */
 enum { CHOICES_MAX = 128, STOPS_MAX = 64, STOP_BYTES_MAX = 4096, TIMEOUT_MS_MAX = 1 << 30 };
@@ -18,6 +19,7 @@ struct engine {
     struct engine_opts opts; /* its strings are the caller's: used while opening only */
     struct engine_info info;
     enum chat_format chat;
+    struct chat_marks marks;
     struct queue queue;
     pthread_t thread;
 

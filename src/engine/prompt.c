@@ -37,10 +37,18 @@ static int check_ids(
     return 0;
 }
 
+struct chat_options prompt_options(const struct prompt *p)
+{
+    return (struct chat_options){.add_generation_prompt = p->add_generation_prompt,
+        .continue_final_message = p->continue_final_message,
+        .enable_thinking = p->enable_thinking,
+        .tools = p->tools,
+        .n_tools = p->n_tools};
+}
+
 int prompt_ids(struct engine *e, const struct prompt *p, struct token_list *out, struct err *err)
 {
-    struct chat_options o = {.add_generation_prompt = p->add_generation_prompt,
-        .continue_final_message = p->continue_final_message};
+    struct chat_options o = prompt_options(p);
     int r = 0;
 
     switch (p->kind) {

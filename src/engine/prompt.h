@@ -13,6 +13,8 @@
 int prompt_encode(struct engine *e, const char *text, size_t len, bool add_special,
     bool parse_special, struct token_list *out, struct err *err);
 
+struct chat_options prompt_options(const struct prompt *p);
+
 /* The ids of a prompt of any kind, each in the vocabulary, at least one. */
 int prompt_ids(struct engine *e, const struct prompt *p, struct token_list *out, struct err *err);
 

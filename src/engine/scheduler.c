@@ -97,6 +97,7 @@ static void post_finish(struct sched *s, struct choice *c, int index, const stru
     f.usage.prompt_tokens = c->job->n_prompt;
     f.usage.cached_tokens = c->n_cached;
     f.usage.completion_tokens = index == c->index ? choice_answered(c) : 0;
+    f.usage.reasoning_tokens = index == c->index ? c->n_reasoning : 0;
     job_post_finish(c->job, index, &f);
     s->n_running--;
     if (--c->job->n_left == 0)

@@ -130,3 +130,10 @@ void stop_scan_end(struct stop_scan *scan, struct buf *out)
     buf_append(out, scan->held, scan->n_held);
     scan->n_held = 0;
 }
+
+void stop_scan_cut(struct stop_scan *scan, struct buf *out)
+{
+    stop_scan_end(scan, out);
+    for (size_t i = 0; i < scan->set->n; i++)
+        scan->matched[i] = 0;
+}

@@ -36,7 +36,9 @@ void stop_scan_finish(struct stop_scan *scan);
 int stop_scan_push(
     struct stop_scan *scan, const char *text, size_t len, bool include, struct buf *out);
 
-/* No more text comes: gives what was held back. */
+/* No more text comes: gives what was held back. cut(): other text may come, in which nothing that
+ * began here goes on. */
+void stop_scan_cut(struct stop_scan *scan, struct buf *out);
 void stop_scan_end(struct stop_scan *scan, struct buf *out);
 
 #endif

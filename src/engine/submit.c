@@ -60,6 +60,18 @@ static void *copy_of(const void *src, size_t n, size_t size)
     return copy;
 }
 
+/* How the answer will be read: as its prompt was written. */
+static void copy_format(struct job *j, const struct engine *e, const struct prompt *p)
+{
+    if (p->kind != PROMPT_CHAT || !(e->info.has_tools || e->info.has_thinking))
+        return;
+    j->format = e->chat;
+    j->marks = &e->marks;
+    j->tools = xcalloc(p->n_tools, sizeof(*j->tools));
+    for (; j->n_tools < p->n_tools; j->n_tools++)
+        j->tools[j->n_tools] = xstrdup(p->tools[j->n_tools].name);
+}
+
 /* Takes ids->ids. */
 static struct job *make_job(
     struct engine *e, const struct job_params *p, struct token_list *ids, void *ud)
@@ -71,6 +83,7 @@ static struct job *make_job(
     j->params = *p;
     j->params.prompt = (struct prompt){0};
     j->params.stop = NULL;
+    copy_format(j, e, &p->prompt);
     j->stops = stop_set_create(p->stop, p->n_stop);
     j->params.stop_ids = copy_of(p->stop_ids, p->n_stop_ids, sizeof(*p->stop_ids));
     j->params.sampling.bias =

@@ -55,14 +55,12 @@ int engine_detokenize(
     return 0;
 }
 
-int engine_apply_template(struct engine *e, const struct chat_message *m, size_t n,
-    bool add_generation_prompt, bool continue_final_message, char **text, size_t *len,
-    struct err *err)
+int engine_apply_template(
+    struct engine *e, const struct prompt *p, char **text, size_t *len, struct err *err)
 {
-    struct chat_options o = {.add_generation_prompt = add_generation_prompt,
-        .continue_final_message = continue_final_message};
+    struct chat_options o = prompt_options(p);
     struct buf out = {0};
-    int r = chat_render(e->chat, m, n, &o, &out, err);
+    int r = chat_render(e->chat, p->messages, p->n, &o, &out, err);
 
     if (r < 0) {
         buf_free(&out);

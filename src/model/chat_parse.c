@@ -126,14 +126,15 @@ static void emit_mark(struct chat_parser *p, enum chat_mark mark)
 static void give_back_call(struct chat_parser *p, bool ended)
 {
     const char *quote = chat_mark_text(p->format, MARK_QUOTE);
+    const char *body = p->held.data ? p->held.data : "";
     struct buf raw = {0};
 
     buf_puts(&raw, chat_mark_text(p->format, MARK_CALL));
     for (size_t i = 0; i < p->held.len; i++) {
-        if ((unsigned char)p->held.data[i] == CHAT_QUOTE)
+        if ((unsigned char)body[i] == CHAT_QUOTE)
             buf_puts(&raw, quote);
         else
-            buf_putc(&raw, p->held.data[i]);
+            buf_putc(&raw, body[i]);
     }
     if (ended)
         buf_puts(&raw, chat_mark_text(p->format, MARK_CALL_END));

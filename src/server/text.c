@@ -63,8 +63,7 @@ static int apply_template(
 {
     char *text = NULL;
     size_t n = 0;
-    int r = engine_apply_template(e, t->messages, t->n_messages, t->add_generation_prompt,
-        t->continue_final_message, &text, &n, err);
+    int r = engine_apply_template(e, &t->prompt, &text, &n, err);
 
     if (r == 0)
         api_template_body(out, text, n);

@@ -271,8 +271,8 @@ static void the_other_text_bodies_too(void **state)
     assert_int_equal(t->n_ids, 0);
     api_text_free(t);
     assert_int_equal(api_parse_template(&t, "{" HI "}", strlen("{" HI "}"), &l, &err), 0);
-    assert_int_equal(t->n_messages, 1);
-    assert_true(t->add_generation_prompt && !t->continue_final_message);
+    assert_int_equal(t->prompt.n, 1);
+    assert_true(t->prompt.add_generation_prompt && !t->prompt.continue_final_message);
     api_text_free(t);
     api_detokenize_body(&b, "a\"\xff", 3);
     assert_string_equal(b.data, "{\"content\":\"a\\\"\xef\xbf\xbd\"}");

@@ -347,6 +347,11 @@ const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len)
     return &bytes[id - FAKE_BYTE];
 }
 
+int32_t tokenizer_find(const struct tokenizer *t, const char *text, size_t len)
+{
+    return len == 1 ? FAKE_BYTE + (unsigned char)text[0] : -1;
+}
+
 /* ---- conversations ---- */
 
 int chat_format_pick(
@@ -356,6 +361,16 @@ int chat_format_pick(
         return err_set(err, GD_ENOTSUP, "chat_format: no format %s", setting);
     *out = CHAT_GEMMA3;
     return 0;
+}
+
+bool chat_has_tools(enum chat_format f)
+{
+    return false;
+}
+
+bool chat_has_thinking(enum chat_format f)
+{
+    return false;
 }
 
 const char *chat_format_name(enum chat_format f)

@@ -394,6 +394,7 @@ static void prompts_are_made_of_text_ids_or_messages(void **state)
 static void text_functions_round_trip(void **state)
 {
     const struct chat_message messages[] = {{.role = ROLE_USER, .content = "hi", .content_len = 2}};
+    struct prompt chat = {.kind = PROMPT_CHAT, .messages = messages, .n = 1};
     const int32_t broken[] = {FAKE_BYTE + 0xe2, FAKE_BYTE + 'x'};
     struct err err;
     int32_t *ids, bad[] = {5, FAKE_VOCAB};
@@ -417,11 +418,11 @@ static void text_functions_round_trip(void **state)
     assert_string_equal(text, "");
     free(text);
 
-    assert_int_equal(engine_apply_template(h.e, messages, 1, true, false, &text, &len, &err), 0);
+    assert_int_equal(engine_apply_template(h.e, &chat, &text, &len, &err), 0);
     assert_string_equal(text, "<bos>hi\n");
     free(text);
-    assert_int_equal(
-        engine_apply_template(h.e, messages, 0, true, false, &text, &len, &err), GD_EINVAL);
+    chat.n = 0;
+    assert_int_equal(engine_apply_template(h.e, &chat, &text, &len, &err), GD_EINVAL);
     assert_string_equal(engine_piece(h.e, FAKE_EOT, &len), "<end>");
     assert_string_equal(engine_piece(h.e, -1, &len), "");
     assert_int_equal(len, 0);

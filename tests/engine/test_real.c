@@ -309,7 +309,7 @@ static void what_was_known_does_not_change_an_answer(void **state)
 
 static void a_chat_is_answered(void **state)
 {
-    const struct chat_message messages[] = {{ROLE_USER, "Hi", 2}};
+    const struct chat_message messages[] = {{.role = ROLE_USER, .content = "Hi", .content_len = 2}};
     struct job_params p;
     struct result r;
 

@@ -78,8 +78,8 @@ static void check_text(struct api_text *t)
     check_json(out.data, out.len);
     for (size_t i = 0; i < t->n_ids; i++)
         require(t->ids[i] >= 0 && t->ids[i] < 300);
-    for (size_t i = 0; i < t->n_messages; i++)
-        require(utf8_valid(t->messages[i].content, t->messages[i].content_len));
+    for (size_t i = 0; i < t->prompt.n; i++)
+        require(utf8_valid(t->prompt.messages[i].content, t->prompt.messages[i].content_len));
     require(!t->content || utf8_valid(t->content, t->content_len));
     buf_free(&out);
     api_text_free(t);

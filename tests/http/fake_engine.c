@@ -287,14 +287,13 @@ int engine_detokenize(
     return 0;
 }
 
-int engine_apply_template(struct engine *e, const struct chat_message *m, size_t n,
-    bool add_generation_prompt, bool continue_final_message, char **text, size_t *len,
-    struct err *err)
+int engine_apply_template(
+    struct engine *e, const struct prompt *p, char **text, size_t *len, struct err *err)
 {
     struct buf b = {0};
 
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&b, "[%.*s]", (int)m[i].content_len, m[i].content);
+    for (size_t i = 0; i < p->n; i++)
+        buf_printf(&b, "[%.*s]", (int)p->messages[i].content_len, p->messages[i].content);
     *len = b.len;
     *text = buf_take(&b);
     return 0;

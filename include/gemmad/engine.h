@@ -62,6 +62,7 @@ struct engine_info {
     int max_sequences;
     int n_threads;
     const char *isa, *profile, *kv_type;
+    int embed_width; /* 0: the model generates text; else it makes vectors of so many floats */
 };
 const struct engine_info *engine_info(const struct engine *e);
 
@@ -140,6 +141,11 @@ struct job_params { /* everything is copied by job_submit() */
     bool prompt_logprobs; /* log-probabilities of the prompt's own tokens (echo with logprobs) */
     bool skip_special;    /* control tokens make no text, thoughts are told apart (default true) */
     int64_t timeout_ms;   /* 0 = none; after it the job finishes with FINISH_TIMEOUT */
+    /* The vector of a prompt (text or tokens) instead of an answer: EVENT_STARTED, then
+     * EVENT_FINISH with FINISH_STOP and the vector. n is 1; sampling, lengths and stops have no
+     * meaning. Jobs that wait are computed together, and no vector depends on that. */
+    bool embed;
+    bool follows; /* belongs to a request whose first job was taken: no GD_EBUSY for this one */
 };
 void job_params_default(struct job_params *p);
 
@@ -199,10 +205,14 @@ struct job_event {
     int32_t stop_id;           /* EVENT_FINISH by a token: which one; else -1 */
     struct usage usage;        /* EVENT_FINISH: of this choice */
     struct err err;            /* FINISH_ERROR */
+    const float *vector;       /* EVENT_FINISH of an embedding: (n_vector), of length 1, borrowed
+                                  until job_release(); else NULL */
+    int n_vector;
 };
 
 /* Renders, tokenises and queues. GD_EBUSY when the queue is full, GD_ECONTEXT with the numbers when
- * prompt + max_tokens cannot fit, GD_ESTOPPING after engine_stop(), GD_EINVAL naming the field.
+ * prompt + max_tokens cannot fit, GD_ESTOPPING after engine_stop(), GD_EINVAL naming the field,
+ * GD_ENOTSUP for an answer from a model that makes vectors, or the other way round.
  * Costs the caller the text work, so hand long prompts to a helper thread. The caller owns *out and
  * gives it back with job_release() on every path. ud comes back from job_ud(). */
 int job_submit(

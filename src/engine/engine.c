@@ -89,6 +89,10 @@ static int open_runtime(struct engine *e, struct err *err)
         return err_set_at(err, GD_EINVAL, "ctx_tokens",
             "ctx_tokens: the model was trained for %d tokens, %d are too many", e->rt->hp.context,
             o->ctx_tokens);
+    if (e->rt->hp.bidirectional && o->ctx_tokens > graph_max_tokens(e->rt->prefill))
+        return err_set_at(err, GD_EINVAL, "ctx_tokens",
+            "ctx_tokens: a sequence is embedded at once, at most %d tokens, %d are too many",
+            graph_max_tokens(e->rt->prefill), o->ctx_tokens);
     return chat_format_pick(&e->chat, o->chat_format, e->rt->src, err);
 }
 
@@ -107,21 +111,27 @@ static size_t kv_budget(const struct engine *e, size_t available_before)
 
 static int open_kv(struct engine *e, size_t available_before, struct err *err)
 {
+    /* What both sides of a position see is of no use to another sequence. */
+    bool keep = e->opts.prefix_cache && !e->rt->hp.bidirectional;
     struct kv_need need = {
         .ctx_tokens = e->opts.ctx_tokens ? e->opts.ctx_tokens : e->rt->hp.context,
         .shrink_ctx = e->opts.ctx_tokens == 0,
         .max_sequences = e->opts.max_sequences,
         .max_chunk = graph_max_tokens(e->rt->prefill),
-        .no_prefixes = !e->opts.prefix_cache,
+        .no_prefixes = !keep,
     };
     struct kv_plan plan;
-    int r = kv_plan(&plan, &e->rt->kv, &need, kv_budget(e, available_before), err);
+    int r;
+
+    if (e->rt->hp.bidirectional && need.ctx_tokens > need.max_chunk)
+        need.ctx_tokens = need.max_chunk;
+    r = kv_plan(&plan, &e->rt->kv, &need, kv_budget(e, available_before), err);
 
     if (r < 0)
         return r;
     e->info.ctx_tokens = plan.ctx_tokens;
     e->info.kv_bytes = (int64_t)plan.bytes;
-    return kv_open(&e->kv, &e->rt->kv, &plan, e->opts.prefix_cache, err);
+    return kv_open(&e->kv, &e->rt->kv, &plan, keep, err);
 }
 
 static void fill_info(struct engine *e)
@@ -145,6 +155,7 @@ static void fill_info(struct engine *e)
     e->info.n_threads = pool_threads(rt->pool);
     e->info.isa = isa_name(rt->kernels.isa);
     e->info.profile = profile && strcmp(profile, "reference") == 0 ? "reference" : "default";
+    e->info.embed_width = rt->hp.bidirectional ? graph_out_width(rt->prefill) : 0;
     e->info.kv_type = rt->kv.type == KV_BF16 ? "bf16" : "f32";
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/private.h"
 
 void piece_add_token(struct piece *p, const struct event_token *token)
 {
@@ -70,6 +71,7 @@ void job_unref(struct job *j)
     free((void *)j->params.stop_ids);
     free((void *)j->params.sampling.bias);
     free(j->news);
+    free(j->vector);
     free(j->prompt);
     free(j);
 }
@@ -203,6 +205,10 @@ static void hand_out_finish(struct job *j, int choice, struct job_event *ev)
     ev->stop_id = c->finish.stop_id;
     ev->usage = c->finish.usage;
     ev->err = c->finish.err;
+    if (j->vector && c->finish.reason == FINISH_STOP) {
+        ev->vector = j->vector;
+        ev->n_vector = j->engine->info.embed_width;
+    }
 }
 
 static bool next_of_choices(struct job *j, struct job_event *ev)

@@ -79,6 +79,8 @@ struct job {
     struct job *prev, *next;
     bool waiting;
 
+    float *vector; /* of an embedding job, (engine_info.embed_width): complete when it has ended */
+
     pthread_mutex_t lock; /* guards the news below */
     bool started, started_read;
     bool has_prompt, prompt_read;

@@ -20,10 +20,12 @@ static bool is_full(const struct queue *q)
     return q->n_jobs >= q->max_jobs + q->n_free;
 }
 
-static int check(struct queue *q, int64_t n_tokens, struct err *err)
+static int check(struct queue *q, int64_t n_tokens, bool follows, struct err *err)
 {
     if (q->stopping)
         return err_set(err, GD_ESTOPPING, "the server is shutting down");
+    if (follows)
+        return 0;
     if (is_full(q)) {
         q->refused++;
         return err_set(err, GD_EBUSY, "the queue is full: %d requests are waiting", q->n_jobs);
@@ -37,12 +39,12 @@ static int check(struct queue *q, int64_t n_tokens, struct err *err)
     return 0;
 }
 
-int queue_check(struct queue *q, struct err *err)
+int queue_check(struct queue *q, bool follows, struct err *err)
 {
     int r;
 
     pthread_mutex_lock(&q->lock);
-    r = check(q, 0, err);
+    r = check(q, 0, follows, err);
     pthread_mutex_unlock(&q->lock);
     return r;
 }
@@ -52,7 +54,7 @@ int queue_push(struct queue *q, struct job *j, struct err *err)
     int r;
 
     pthread_mutex_lock(&q->lock);
-    r = check(q, j->n_prompt, err);
+    r = check(q, j->n_prompt, j->params.follows, err);
     if (r == 0) {
         j->prev = q->last;
         j->next = NULL;

@@ -32,8 +32,8 @@ void queue_init(struct queue *q, int max_jobs, int64_t max_tokens);
 void queue_finish(struct queue *q);
 
 /* May a job be queued? GD_EBUSY or GD_ESTOPPING. The quick look before any work on a prompt; takes
- * the lock. */
-int queue_check(struct queue *q, struct err *err);
+ * the lock. One that follows (job_params) finds no queue full. */
+int queue_check(struct queue *q, bool follows, struct err *err);
 /* Queues the job, or fails like queue_check() also by its prompt's tokens. Takes the lock. */
 int queue_push(struct queue *q, struct job *j, struct err *err);
 /* Takes a waiting job out; the caller holds the lock. */

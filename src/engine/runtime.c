@@ -11,6 +11,9 @@
 #include "gemmad/log.h"
 #include "graph/weights.h"
 
+/* Rows of an embedding run. */
+enum { EMBED_ROWS_MIN = 2048, EMBED_ROWS_MAX = 8192 };
+
 void runtime_opts_default(struct runtime_opts *o)
 {
     *o = (struct runtime_opts){.profile = "default",
@@ -156,6 +159,17 @@ static int announce_quantised(const struct runtime *rt, const char *to, struct e
     return 0;
 }
 
+/* Whole sequences, several in a run: any of them as long as the model takes it, together at least
+ * as many rows as pay for reading the weights once. */
+static void embed_options(
+    const struct runtime *rt, const struct runtime_opts *o, struct flow_options *fo)
+{
+    int rows = rt->hp.context < EMBED_ROWS_MAX ? rt->hp.context : EMBED_ROWS_MAX;
+
+    rows = rows > EMBED_ROWS_MIN ? rows : EMBED_ROWS_MIN;
+    flow_prefill_options(fo, o->max_sequences, (rows + o->max_sequences - 1) / o->max_sequences);
+}
+
 static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct err *err)
 {
     struct flow_profile prefill, decode;
@@ -172,8 +186,12 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
     r = quantise(rt, o->quantize, err);
     if (r < 0)
         return r;
-    flow_prefill_options(&fo, 1, o->max_chunk);
-    fo.dynamic_seq = true;
+    if (rt->hp.bidirectional) {
+        embed_options(rt, o, &fo);
+    } else {
+        flow_prefill_options(&fo, 1, o->max_chunk);
+        fo.dynamic_seq = true;
+    }
     fo.taps = o->taps;
     r = build(rt, &rt->prefill, &fo, &prefill, err);
     if (r < 0)

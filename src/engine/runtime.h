@@ -23,7 +23,7 @@ struct runtime_opts {
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
     const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
     int n_threads;        /* 0 = cpu_allowed() */
-    int max_sequences;    /* rows of the decode graph */
+    int max_sequences;    /* rows of the decode graph, or together embedded */
     int max_chunk;        /* tokens of the prefill graph */
     bool taps;            /* keep every layer's output of the prefill graph for graph_tap() */
     bool ids_only;        /* no tokenizer is opened (tok stays NULL) */
@@ -38,6 +38,8 @@ struct runtime {
     struct kernels kernels;
     struct pool *pool;
     struct weight_store *weights;
+    /* An embedding model (hp.bidirectional) has no decode graph, and its prefill graph takes
+     * max_sequences whole sequences of together graph_max_tokens(). */
     struct graph *prefill, *decode;
     struct kv_layout kv;
     int64_t n_params;

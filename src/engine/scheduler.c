@@ -21,18 +21,21 @@ struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched
     s->pace = (struct pace){.fixed = o->prefill_chunk,
         .max_chunk = graph_max_tokens(rt->prefill),
         .target_ms = o->itl_target_ms};
+    s->rows = xcalloc((size_t)o->max_sequences, sizeof(struct choice *));
+    s->seqs = xcalloc((size_t)o->max_sequences, sizeof(*s->seqs));
+    s->embeds = rt->hp.bidirectional;
+    if (s->embeds)
+        return s;
     s->logits_bytes = (size_t)n_rows * (size_t)rt->hp.vocab * sizeof(float);
     s->logits = mem_aligned(s->logits_bytes);
     if (!s->logits) {
-        free(s);
+        sched_destroy(s);
         return NULL;
     }
     s->n_samplers = pool_threads(rt->pool);
     s->samplers = xcalloc((size_t)s->n_samplers, sizeof(struct sampler *));
     for (int i = 0; i < s->n_samplers; i++)
         s->samplers[i] = sampler_create(&rt->kernels, rt->hp.vocab);
-    s->rows = xcalloc((size_t)o->max_sequences, sizeof(struct choice *));
-    s->seqs = xcalloc((size_t)o->max_sequences, sizeof(*s->seqs));
     sched_find_end_tokens(s);
     return s;
 }
@@ -239,6 +242,8 @@ bool sched_has_room(const struct sched *s, const struct job *j)
 {
     if (s->n_running == 0)
         return true;
+    if (s->embeds)
+        return sched_embed_has_room(s, j);
     return s->n_running + j->params.n <= s->o.max_sequences && !any_in(s, CHOICE_PREEMPTED) &&
            pages_suffice(s, j->n_prompt, j->params.n);
 }
@@ -571,17 +576,25 @@ static void prefill(struct sched *s, int budget)
     }
 }
 
-void sched_step(struct sched *s)
+static void generate(struct sched *s)
 {
-    double decode_ms;
+    double decode_ms = decode(s);
 
-    reap(s);
-    readmit(s);
-    publish(s);
-    decode_ms = decode(s);
     publish(s);
     if (any_in(s, CHOICE_PREFILL))
         prefill(s, pace_budget(&s->pace, any_in(s, CHOICE_DECODE) ? decode_ms : 0));
+}
+
+void sched_step(struct sched *s)
+{
+    reap(s);
+    readmit(s);
+    publish(s);
+    if (s->embeds)
+        sched_embed(s);
+    else
+        generate(s);
+    publish(s);
     sweep(s);
     s->stats.steps++;
 }

@@ -7,6 +7,9 @@
  * does not wait for it. A prompt that goes on like an older one in progress lets that one compute
  * and takes over its pages. Tokens are published as soon as they are drawn.
  *
+ * A model that makes vectors instead of text runs everything that was admitted as whole sequences
+ * in one step (embed.c); more is admitted only as far as that step has room.
+ *
  * When pages run out, the youngest choice gives its pages back and computes again later. The oldest
  * can therefore always go on, and a plan of pages holds at least one sequence of ctx_tokens: every
  * admitted job ends. */

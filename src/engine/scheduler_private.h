@@ -28,7 +28,7 @@ struct sched {
     /* The decode run in progress. */
     struct choice **rows;   /* (max_sequences) */
     struct graph_seq *seqs; /* (max_sequences) */
-    float *logits;          /* (max(max_sequences, PROMPT_ROWS), vocab) */
+    float *logits;          /* (max(max_sequences, PROMPT_ROWS), vocab); none when it embeds */
     size_t logits_bytes;
 
     struct sampler **samplers; /* one per thread of the pool */
@@ -36,12 +36,19 @@ struct sched {
     int32_t *end_tokens; /* every token that ends an answer */
     size_t n_end_tokens;
 
-    bool news; /* a job has something to read that wake() was not called for */
+    bool embeds; /* the model makes vectors: embed.c */
+    bool news;   /* a job has something to read that wake() was not called for */
     struct engine_stats stats;
 };
 
 /* ---- scheduler.c ---- */
 void sched_end(struct sched *s, struct choice *c, const struct finish *finish);
+
+/* ---- embed.c ---- */
+/* Room in the run that comes next. */
+bool sched_embed_has_room(const struct sched *s, const struct job *j);
+/* Everything that was admitted, in one run; all of it ends. */
+void sched_embed(struct sched *s);
 
 /* ---- draw.c ---- */
 void sched_find_end_tokens(struct sched *s);

@@ -20,20 +20,35 @@ void job_params_default(struct job_params *p)
     sampling_default(&p->sampling);
 }
 
+static int check_kind(const struct engine *e, const struct job_params *p, struct err *err)
+{
+    if (p->embed && !e->info.embed_width)
+        return err_set_at(
+            err, GD_ENOTSUP, "model", "the model generates text and makes no embeddings");
+    if (!p->embed && e->info.embed_width)
+        return err_set_at(
+            err, GD_ENOTSUP, "model", "the model makes embeddings and generates no text");
+    if (p->embed && p->prompt.kind == PROMPT_CHAT)
+        return err_set_at(err, GD_EINVAL, "prompt", "prompt: an embedding is of text or tokens");
+    if (p->embed && p->n != 1)
+        return err_set_at(err, GD_EINVAL, "n", "n: an embedding job has 1, got %d", p->n);
+    return 0;
+}
+
 /* Everything that cannot fit is refused here, before the answer has begun. */
 static int check_context(
     const struct engine *e, const struct job_params *p, size_t n_prompt, struct err *err)
 {
     size_t ctx = (size_t)e->info.ctx_tokens;
 
-    if (p->max_tokens == -1 && n_prompt >= ctx)
+    if (!p->embed && p->max_tokens == -1 && n_prompt >= ctx)
         return err_set_at(err, GD_ECONTEXT, "prompt",
             "the prompt has %zu tokens: with an answer it is longer than the context of %zu",
             n_prompt, ctx);
     if (n_prompt > ctx)
         return err_set_at(err, GD_ECONTEXT, "prompt",
             "the prompt has %zu tokens: more than the context of %zu", n_prompt, ctx);
-    if (p->max_tokens > 0 && (size_t)p->max_tokens > ctx - n_prompt)
+    if (!p->embed && p->max_tokens > 0 && (size_t)p->max_tokens > ctx - n_prompt)
         return err_set_at(err, GD_ECONTEXT, "max_tokens",
             "the prompt has %zu tokens and max_tokens is %d: together more than the context of %zu",
             n_prompt, p->max_tokens, ctx);
@@ -92,6 +107,10 @@ static struct job *make_job(
     j->n_prompt = (int)ids->n;
     *ids = (struct token_list){0};
     j->max_tokens = p->max_tokens >= 0 ? p->max_tokens : e->info.ctx_tokens - j->n_prompt;
+    if (p->embed) {
+        j->max_tokens = 0;
+        j->vector = xcalloc((size_t)e->info.embed_width, sizeof(*j->vector));
+    }
     j->seed = pick_seed(&p->sampling);
     j->submit_ns = clock_ns();
     j->deadline_ns = p->timeout_ms ? j->submit_ns + p->timeout_ms * 1000000 : 0;
@@ -106,8 +125,10 @@ int job_submit(
 {
     struct token_list ids = {0};
     struct job *j;
-    int r = queue_check(&e->queue, err);
+    int r = queue_check(&e->queue, p->follows, err);
 
+    if (r == 0)
+        r = check_kind(e, p, err);
     if (r == 0)
         r = params_check(e, p, err);
     if (r == 0)

@@ -46,8 +46,8 @@ struct graph_seq {
                       the sequence's vector, (graph_out_width) */
 };
 
-/* A prefill graph takes one sequence of up to graph_max_tokens(); a decode graph up to
- * graph_max_sequences(). */
+/* A prefill graph takes pieces of up to graph_max_sequences() sequences, together at most
+ * graph_max_tokens() long, an embedding graph whole sequences; a decode graph one token of each. */
 void graph_run(
     struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs);
 /* Layer `layer` of a sequence whose page table is `pages`. */

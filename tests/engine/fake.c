@@ -226,6 +226,11 @@ int graph_max_tokens(const struct graph *g)
     return g->max_tokens;
 }
 
+int graph_out_width(const struct graph *g)
+{
+    return FAKE_VOCAB;
+}
+
 int graph_max_sequences(const struct graph *g)
 {
     return g->max_sequences;
@@ -258,7 +263,8 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
             (struct kv_group){.n_layers = 1, .window = fake.window, .page_bytes = FAKE_PAGE_BYTES};
     rt->prefill = xcalloc(1, sizeof(struct graph));
     rt->decode = xcalloc(1, sizeof(struct graph));
-    *rt->prefill = (struct graph){false, o->max_chunk, 1};
+    rt->hp.bidirectional = fake.embeds;
+    *rt->prefill = (struct graph){false, o->max_chunk, fake.embeds ? o->max_sequences : 1};
     *rt->decode = (struct graph){true, 1, o->max_sequences};
     *out = rt;
     return 0;

@@ -31,6 +31,7 @@ struct fake {
     /* Set before engine_open(). */
     int context, window;
     bool no_sliding, no_bos;
+    bool embeds; /* the vector of a sequence is what its logits would be */
     /* An answer's token is the end of turn about once in so many; 0 = never. */
     int end_every;
     bool nan_logits;

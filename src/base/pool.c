@@ -202,6 +202,7 @@ static int start_worker(struct pool *p, int index, struct err *err)
     *w = (struct worker){.pool = p, .index = index};
     /* Signals belong to the loop thread. */
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* this thread's own doing: a mapped file that shrank */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_create(&w->thread, NULL, worker_main, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -307,6 +307,7 @@ static int start_thread(struct engine *e)
     int r;
 
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* this thread's own doing: a mapped file that shrank */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_create(&e->thread, NULL, engine_main, e);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -69,8 +69,12 @@ int weight_store_end(struct weight_store *s, bool (*may_be_left)(void *ud, const
     for (size_t i = 0; i < s->n; i++) {
         const char *name = source_tensor_at(s->src, i)->name;
 
-        if (!s->weights[i].taken && !may_be_left(ud, name))
+        if (!s->weights[i].taken && !may_be_left(ud, name)) {
+            char buffer[96];
+
+            name = source_tensor_origin(s->src, name, buffer);
             return err_set_at(err, GD_EFORMAT, name, "tensor %s is not part of this model", name);
+        }
     }
     return 0;
 }
@@ -92,14 +96,17 @@ static int take(struct weight_store *s, const struct ir_weight *want, const stru
     struct weight **out, struct err *err)
 {
     const struct tensor *t = source_tensor(s->src, want->name);
+    char buffer[96];
+    const char *name = source_tensor_origin(s->src, want->name, buffer);
     struct weight *w;
 
     if (!t)
-        return err_set_at(err, GD_EFORMAT, want->name, "tensor %s is missing", want->name);
+        return err_set_at(err, GD_EFORMAT, name, "tensor %s is missing", name);
     if (!fits(t, want))
-        return err_set_at(err, GD_EFORMAT, want->name,
-            "tensor %s has the shape %" PRId64 " x %" PRId64 ", not %d x %d", want->name, t->ne[0],
-            t->ne[1], want->k, want->rows);
+        return err_set_at(err, GD_EFORMAT, name,
+            "tensor %s has the shape %" PRId64 " x %" PRId64 " x %" PRId64 ", not %d x %d x %d",
+            name, t->ne[0], t->ne[1], t->ne[2], want->k, want->rows,
+            want->n_slices ? want->n_slices : 1);
     w = &s->weights[t - source_tensor_at(s->src, 0)];
     if (w->taken && !(w->shared && want->shared))
         return err_set_at(err, GD_EINVAL, want->name, "tensor %s is used twice", want->name);

@@ -375,6 +375,7 @@ int hf_read(struct source *s, const char *folder, struct err *err)
     r = hf_map_json(&f, "config.json", max_config, &config, err);
     if (r == 0)
         r = hf_config_read(s, &f.config, config.data, config.size, err);
+    s->arch = (int)f.config.arch;
     if (r == 0)
         r = find_weights(&f, err);
     if (r == 0)

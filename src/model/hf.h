@@ -51,6 +51,8 @@ struct hf_name {
     int slice;     /* HF_STACK: which one */
 };
 struct hf_name hf_translate(const char *name, enum gemma_arch arch);
+/* The way back, without a prefix; the name itself where a folder has no such tensor. */
+const char *hf_original(const char *gguf, enum gemma_arch arch, char out[96]);
 
 /* The folder being read. */
 struct hf_files {

@@ -120,7 +120,7 @@ static int read_family(struct hf_reader *c)
     const char *type = type_of(c->top), *text_type = c->text != c->top ? type_of(c->text) : NULL;
     const struct hf_family *f, *text;
 
-    if (!type)
+    if (!type || (c->text != c->top && !text_type && hf_json_get(c->text, "model_type")))
         return hf_wrong(c, "model_type", "must be a string");
     f = find_family(type);
     /* Gemma 1 and 2 do not nest their text model; what does so (PaliGemma) is another model. */

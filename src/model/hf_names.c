@@ -170,3 +170,28 @@ struct hf_name hf_translate(const char *name, enum gemma_arch arch)
         out.kind = row->kind == HF_NORM && !(family & PLUS_1) ? HF_FLOATS : row->kind;
     return out;
 }
+
+static const struct row *find_gguf(const struct row *rows, size_t n, const char *name, int family)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((rows[i].families & family) && strcmp(name, rows[i].gguf) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+const char *hf_original(const char *gguf, enum gemma_arch arch, char out[96])
+{
+    const struct row *row = find_gguf(globals, LENGTH(globals), gguf, 1 << arch);
+    const char *name = gguf;
+    int layer;
+
+    if (row)
+        return row->hf;
+    if (!strip(&name, "blk.") || !strip_number(&name, &layer))
+        return gguf;
+    row = find_gguf(of_layer, LENGTH(of_layer), name, 1 << arch);
+    if (!row)
+        return gguf;
+    snprintf(out, 96, "layers.%d.%s", layer, row->hf);
+    return out;
+}

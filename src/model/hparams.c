@@ -354,7 +354,7 @@ static int read_window(struct reader *rd)
         r = hparams_int(rd, "attention.sliding_window_pattern", 1, HPARAMS_MAX_LAYERS, &period);
         if (r == 0 && period == 0)
             return hparams_missing(rd);
-        for (int i = 0; i < hp->n_layers; i++)
+        for (int i = 0; r >= 0 && i < hp->n_layers; i++)
             sliding[i] = (i + 1) % period != 0;
     }
     for (int i = 0; r >= 0 && i < hp->n_layers; i++)
@@ -474,10 +474,12 @@ static int read_rope(struct reader *rd)
 static int read_vocab(struct reader *rd)
 {
     static const char name[] = "token_embd.weight";
+    char buffer[96];
     const struct tensor *t = source_tensor(rd->src, name);
 
     if (!t)
-        return err_set_at(rd->err, GD_EFORMAT, name, "The model file lacks the tensor %s.", name);
+        return err_set_at(rd->err, GD_EFORMAT, name, "The model file lacks the tensor %s.",
+            source_tensor_origin(rd->src, name, buffer));
     if (t->n_dims != 2 || t->ne[0] != rd->hp->width)
         return err_set_at(rd->err, GD_EFORMAT, name,
             "The tensor %s must be a matrix with rows of %d values.", name, rd->hp->width);

@@ -18,10 +18,12 @@ static const struct tensor *layer_tensor(const struct reader *rd, int layer, con
 
 static int tensor_missing(struct reader *rd, int layer, const char *name)
 {
-    char full[96];
+    char full[96], buffer[96];
+    const char *origin;
 
     snprintf(full, sizeof(full), "blk.%d.%s", layer, name);
-    return err_set_at(rd->err, GD_EFORMAT, full, "The model file lacks the tensor %s.", full);
+    origin = source_tensor_origin(rd->src, full, buffer);
+    return err_set_at(rd->err, GD_EFORMAT, origin, "The model file lacks the tensor %s.", origin);
 }
 
 /* A drafter has no K and V of its own; files say that all of its layers share. */
@@ -115,6 +117,7 @@ static int read_scalars(struct reader *rd)
 static int read_per_layer(struct reader *rd)
 {
     static const char name[] = "per_layer_token_embd.weight";
+    char buffer[96];
     const struct tensor *t = source_tensor(rd->src, name);
     struct hparams *hp = rd->hp;
     int r =
@@ -125,7 +128,8 @@ static int read_per_layer(struct reader *rd)
     if (hp->arch == GEMMA_EMBEDDING_2)
         return 0;
     if (!t)
-        return err_set_at(rd->err, GD_EFORMAT, name, "The model file lacks the tensor %s.", name);
+        return err_set_at(rd->err, GD_EFORMAT, name, "The model file lacks the tensor %s.",
+            source_tensor_origin(rd->src, name, buffer));
     if (t->n_dims != 2 || t->ne[0] != (int64_t)hp->per_layer_width * hp->n_layers ||
         t->ne[1] > MAX_VOCAB)
         return err_set_at(rd->err, GD_EFORMAT, name,
@@ -175,9 +179,11 @@ static int read_altup(struct reader *rd)
         hparams_key(rd, "embedding_length_per_layer_input");
         return hparams_missing(rd);
     }
-    if (!t || t->ne[1] < 1 || t->ne[1] > MAX_PER_LAYER)
+    if (!t)
+        return tensor_missing(rd, 0, "laurel_l.weight");
+    if (t->ne[1] < 1 || t->ne[1] > MAX_PER_LAYER)
         return err_set_at(rd->err, GD_EFORMAT, "blk.0.laurel_l.weight",
-            "The tensor blk.0.laurel_l.weight is missing or has no usable shape.");
+            "The tensor blk.0.laurel_l.weight has no usable shape.");
     hp->laurel_rank = (int)t->ne[1];
     return read_sparsity(rd);
 }
@@ -201,10 +207,10 @@ static int read_experts(struct reader *rd)
         any |= hp->layers[i].moe;
         if (!hp->layers[i].moe)
             continue;
-        hp->dense_beside_experts = layer_tensor(rd, i, "ffn_gate.weight") != NULL;
-        hp->router_scaled = layer_tensor(rd, i, "ffn_gate_inp.scale") != NULL;
-        hp->expert_scaled = layer_tensor(rd, i, "ffn_down_exps.scale") != NULL;
-        hp->fused_gate_up = layer_tensor(rd, i, "ffn_gate_up_exps.weight") != NULL;
+        hp->dense_beside_experts |= layer_tensor(rd, i, "ffn_gate.weight") != NULL;
+        hp->router_scaled |= layer_tensor(rd, i, "ffn_gate_inp.scale") != NULL;
+        hp->expert_scaled |= layer_tensor(rd, i, "ffn_down_exps.scale") != NULL;
+        hp->fused_gate_up |= layer_tensor(rd, i, "ffn_gate_up_exps.weight") != NULL;
     }
     return any ? 0 : tensor_missing(rd, 0, "ffn_gate_inp.weight");
 }

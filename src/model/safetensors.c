@@ -149,7 +149,7 @@ static int check_spans(struct reader *rd, struct err *err)
 
 static int read_header(struct reader *rd, cJSON **header, struct err *err)
 {
-    char name[96];
+    char name[128];
     uint64_t len;
 
     if (rd->map.size < sizeof(len))

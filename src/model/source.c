@@ -93,6 +93,11 @@ const char *source_key_origin(const struct source *s, const char *key)
     return v && v->origin ? v->origin : key;
 }
 
+const char *source_tensor_origin(const struct source *s, const char *name, char out[96])
+{
+    return s->is_folder ? hf_original(name, (enum gemma_arch)s->arch, out) : name;
+}
+
 /* A number of any integer type; false for another type, or for a u64 that int64_t cannot hold. */
 static bool as_int(uint32_t type, const uint8_t *p, int64_t *out)
 {

@@ -66,6 +66,8 @@ bool source_array_str(const struct source_array *a, uint64_t i, const char **out
 
 /* How the model's own files spell a key: config.json's name in a folder, else the key itself. */
 const char *source_key_origin(const struct source *s, const char *key);
+/* The same for a tensor, there or not; out may hold the answer. */
+const char *source_tensor_origin(const struct source *s, const char *name, char out[96]);
 
 /* The i-th metadata key, NULL past the end (for people: gemmad graph, tests). */
 const char *source_key_at(const struct source *s, size_t i);

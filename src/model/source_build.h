@@ -67,6 +67,7 @@ int values_u32(const struct values *v, const char *key, uint32_t *out, struct er
 struct source {
     char *path;
     bool is_folder;
+    int arch; /* of a folder: enum gemma_arch */
     struct values values;
     struct names tensor_names;
     struct tensor *tensors; /* tensor_names.n of them, by number */

@@ -10,7 +10,7 @@
 void show_text(char *out, size_t cap, const char *s, size_t len);
 
 struct shown {
-    char text[64];
+    char text[96]; /* the longest names of tensors are 70 */
 };
 const char *show(struct shown *out, const char *s, size_t len);
 const char *show_file(struct shown *out, const char *path); /* its last component */

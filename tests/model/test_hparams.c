@@ -427,6 +427,32 @@ static void nonsense_is_refused_by_key(void **state)
     }
 }
 
+/* Gemma 4 has no period to fall back on. */
+static void a_pattern_of_a_wrong_type_is_refused(void **state)
+{
+    static const struct test_key keys[] = {
+        {"general.architecture", GGUF_STRING, 0, "gemma4"},
+        {"gemma4.block_count", GGUF_U32, 4},
+        {"gemma4.context_length", GGUF_U32, 8192},
+        {"gemma4.embedding_length", GGUF_U32, 64},
+        {"gemma4.feed_forward_length", GGUF_U32, 96},
+        {"gemma4.attention.head_count", GGUF_U32, 4},
+        {"gemma4.attention.layer_norm_rms_epsilon", GGUF_F32, 1e-6},
+        {"gemma4.attention.sliding_window", GGUF_U32, 16},
+    };
+    static const struct test_key pattern = {
+        "gemma4.attention.sliding_window_pattern", GGUF_STRING, 0, "x"};
+    struct file f = {keys, LENGTH(keys), &pattern, 1, {64, 8}, "token_embd.weight"};
+    struct hparams hp = {0};
+    struct err err = {0};
+
+    assert_int_equal(read_file(&hp, &f, &err), GD_EFORMAT);
+    assert_string_equal(err.param, pattern.key);
+    f.n_overrides = 0;
+    assert_int_equal(read_file(&hp, &f, &err), GD_EFORMAT);
+    assert_string_equal(err.param, pattern.key);
+}
+
 static void the_embedding_must_fit(void **state)
 {
     struct file f = {gemma3_keys, LENGTH(gemma3_keys), NULL, 0, {64, 8}, "output.weight"};
@@ -453,6 +479,7 @@ int main(void)
         cmocka_unit_test(a_forgotten_rope_factor_is_8_with_a_warning),
         cmocka_unit_test(the_27b_models_scale_by_width),
         cmocka_unit_test(nonsense_is_refused_by_key),
+        cmocka_unit_test(a_pattern_of_a_wrong_type_is_refused),
         cmocka_unit_test(the_embedding_must_fit),
     };
 

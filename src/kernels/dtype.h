@@ -1,5 +1,5 @@
-/* dtype.h - the block formats of GGUF, one row per type (reference/gemma.md §4 of the design notes
- * gives the formulas; tests hold every row against reference blocks bit for bit).
+/* dtype.h - the block formats of GGUF, one row per type; tests hold every row against reference
+ * blocks bit for bit.
  *
  * A row of a matrix is k values cut into blocks of `block` values, `bytes` bytes each. */
 #ifndef KERNELS_DTYPE_H

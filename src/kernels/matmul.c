@@ -34,10 +34,10 @@ enum act_kind matmul_act(const struct kernels *k, const struct dtype_info *type,
 /* GOPS of 512 columns, 2048 x 1024 weights, one Zen 5 thread (bench_matmul); OpenBLAS as itself
  * (SkylakeX) / told to be Haswell, where only narrow calls are batch invariant:
  *
- *              native Q8_0   Q4_0   Q4_K   bf16   f32, f16   OpenBLAS, any type
+ *              native Q8_0   Q4_0   Q4_K   BF16   F32, F16   OpenBLAS, any type
  *   c                    8      8      6     50         50   190 / 75
  *   avx2               170    277    222    120        120   190 / 75
- *   avx512             843    812    550    535        180   190 / 75
+ *   avx512             843    812    758    535        180   190 / 75
  *
  * So OpenBLAS is for prefill on CPUs for which there is only plain C; on AVX-512 it gains 8 % with
  * F32 weights on some CPUs and loses half on others. A single column is never its case, and the

@@ -12,11 +12,12 @@
  * weights) ACT_BF16  bf16                                          (default profile, BF16 weights,
  * where the CPU has it)
  *
- * The float order of every output is: for each block of k ascending, y = fma(float(integer dot),
- * w_scale * x_scale, y) (types with a minimum add their second product right after the first). For
- * ACT_F32: for k ascending y = y + w*x, each operation rounded, the same on every instruction set.
- * So y of one column is the same whatever n_cols, row split, thread, and for ACT_Q8 and ACT_F32
- * whatever instruction set. */
+ * The float order of every output is: for each block of 32 k ascending (16 for Q2_K, Q3_K and
+ * Q6_K), y = fma(float(integer dot), w_scale * x_scale, y); types with a minimum m add y = fma(m,
+ * x_scale * (sum of the x codes), y) right after. For ACT_F32: for k ascending y = y + w*x, each
+ * operation rounded, the same on every instruction set. For ACT_BF16: pairs of k ascending, as the
+ * hardware adds them. A column with a NaN or an infinity gives NaN. So y of one column is the same
+ * whatever n_cols, row split, thread, and for ACT_Q8 and ACT_F32 whatever instruction set. */
 #ifndef KERNELS_MATMUL_H
 #define KERNELS_MATMUL_H
 

@@ -92,6 +92,37 @@ static void folders_equal_their_gguf(void **state)
         }
 }
 
+static void embed(float *vector, int n, const char *model)
+{
+    struct runtime *rt;
+    int32_t ids[N_PROMPT];
+    struct plain_kv kv;
+    struct err err;
+
+    if (open_file(&rt, model, (struct wish){"reference", "none", 2}, &err) < 0)
+        fail_msg("%s: %s", model, err.msg);
+    assert_int_equal(graph_out_width(rt->prefill), n);
+    fill_ids(ids, N_PROMPT, 7, rt->hp.vocab);
+    assert_int_equal(plain_kv_create(&kv, rt, 1, N_PROMPT, &err), 0);
+    plain_feed(rt, &kv, 0, 0, ids, N_PROMPT, N_PROMPT, vector);
+    plain_kv_free(&kv);
+    runtime_close(rt);
+}
+
+/* The folder is F32, its values are those of the BF16 file. */
+static void an_embedder_equals_its_gguf(void **state)
+{
+    enum { WIDTH = 64 };
+    float a[WIDTH], b[WIDTH], length = 0;
+
+    embed(a, WIDTH, "tests/golden/families/embeddinggemma");
+    embed(b, WIDTH, "tests/golden/families/embeddinggemma/model-bf16.gguf");
+    for (int i = 0; i < WIDTH; i++)
+        length += a[i] * a[i];
+    assert_true(length > 0.999f && length < 1.001f);
+    assert_memory_equal(a, b, sizeof(a));
+}
+
 /* llama.cpp quantised these files from the same bf16 weights; its q4_0 has a q8_0 embedding, too.
  */
 static void quantising_while_loading_equals_quantised_files(void **state)
@@ -205,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_equal_their_gguf),
+        cmocka_unit_test(an_embedder_equals_its_gguf),
         cmocka_unit_test(quantising_while_loading_equals_quantised_files),
         cmocka_unit_test(threads_do_not_matter_to_quantising),
         cmocka_unit_test(stacks_are_quantised_slice_by_slice),

@@ -65,6 +65,11 @@ class Gguf:
         name, n = self.string(), self.take("I")
         return [name, [self.take("q") for _ in range(n)], self.take("I"), self.take("Q")]
 
+    def add(self, name, ne, kind, data):
+        self.body += bytes(-len(self.body) % 32)
+        self.tensors.append([name, ne, kind, len(self.body)])
+        self.body += data
+
     def write(self, path):
         out = bytearray(self.data[:8] + struct.pack("<QQ", len(self.tensors), len(self.keys)))
 
@@ -298,6 +303,27 @@ def verdict(binary, golden, family, write, names):
     return None
 
 
+def whole_copies(binary, golden):
+    """(what, None or what is wrong): with tensors that are no part of the text, or not needed."""
+    f32 = (0, bytes(4 * 64 * 512))
+    for family, file, name, works in (
+            ("gemma3", "model-bf16.gguf", "v.patch_embd.weight", True),
+            ("gemma4-dense", "model-bf16.gguf", "mm.input_projection.weight", True),
+            ("gemma3n", "model-bf16.gguf", "a.blk.0.attn_q.weight", True),
+            ("gemma1", "model-bf16.gguf", "output.weight", True),
+            ("gemma2", "model-f16.gguf", "output.weight", True),
+            ("gemma3", "model-bf16.gguf", "blk.0.attn_q.scale", False),
+            ("gemma3", "model-bf16.gguf", "vocoder.weight", False)):
+        copy = Gguf(golden / "families" / family / file)
+        copy.add(name, [64, 512], *f32)
+        with tempfile.TemporaryDirectory(prefix="gemmad-broken-") as folder:
+            copy.write(pathlib.Path(folder) / file)
+            status, said = run_on(binary, family, golden, pathlib.Path(folder) / file, folder)
+        good = status == 0 if works else status == 2 and name in said
+        yield f"{family} with {name} {'runs' if works else 'is refused'}", \
+            None if good else f"status {status}: {said}"
+
+
 def shrink_while_serving(binary, golden):
     """None, or what is wrong: the table of per-layer inputs is read from the file at each token."""
     with tempfile.TemporaryDirectory(prefix="gemmad-broken-") as folder:
@@ -336,6 +362,8 @@ def main():
         some = chance.sample(cases, min(len(cases), int(len(cases) * share) + 1))
         for place, what, names, write in some:
             report(f"{family} {place} {what}", verdict(binary, golden, family, write, names))
+    for what, why in whole_copies(binary, golden):
+        report(what, why)
     report("a file that shrinks while it is served", shrink_while_serving(binary, golden))
     print(f"1..{n}")
     return 1 if failed or n < 200 else 0

@@ -185,7 +185,7 @@ static void describe(struct flow *f)
     flow_tap(f, h);
     x = describe_layers(f, h);
     f->ir.values[x].norm_input = f->options.taps;
-    if (!hp->bidirectional) { /* the rows whose results are asked for */
+    if (!hp->bidirectional && f->asked_layer < 0) { /* the rows whose results are asked for */
         h = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
         ir_node(&f->ir, IR_GATHER, -1, x, h);
         x = h;
@@ -201,6 +201,18 @@ static void describe(struct flow *f)
     f->ir.values[x].output = true;
 }
 
+/* A prompt's last layer computes K and V of every row, and everything behind them only where it is
+ * asked for. */
+static int narrowing_layer(const struct flow *f)
+{
+    const struct flow_options *o = &f->options;
+
+    if (o->mode != FLOW_PREFILL || o->output != FLOW_LAST_LOGITS || o->taps || o->hooks ||
+        f->hp->n_streams || f->hp->bidirectional || f->hp->backbone_width)
+        return -1;
+    return flow_n_layers(f) - 1;
+}
+
 int flow_create(
     struct flow **out, const struct hparams *hp, const struct flow_options *o, struct err *err)
 {
@@ -213,6 +225,7 @@ int flow_create(
     f->hp = hp;
     f->per_layer = -1;
     f->options = *o;
+    f->asked_layer = narrowing_layer(f);
     f->complete =
         !o->effective_num_layers && o->output != FLOW_HIDDEN && !(o->hooks && o->hooks->layer);
     if (hp->backbone_width)

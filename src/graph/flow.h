@@ -16,8 +16,9 @@ struct flow {
     struct ir ir;
     int per_layer; /* value with every layer's input embeddings side by side, -1 none */
     int streams[FLOW_MAX_STREAMS]; /* AltUp: the residual streams, [0] is the active one */
-    bool complete;                 /* the model's own layers and head, and nothing in their place */
-    struct err mistake;            /* code != 0: the first one a hook made */
+    int asked_layer;    /* from its attention on, only the rows that are asked for; -1 none */
+    bool complete;      /* the model's own layers and head, and nothing in their place */
+    struct err mistake; /* code != 0: the first one a hook made */
 };
 
 /* Building blocks: each adds operations and returns the value that holds the result. layer < 0:
@@ -34,6 +35,9 @@ int flow_unary(struct flow *f, enum ir_op op, int layer, int x, const char *name
 struct ir_weight flow_layer_weight(
     int layer, const char *name, int rows, int k); /* blk.LAYER.NAME.weight */
 void flow_tap(struct flow *f, int value);
+
+/* The ROWS_OUT rows of x in the layer that narrows to them; x itself in every other. */
+int flow_asked_rows(struct flow *f, int layer, int x);
 
 /* Parts of a layer. attention: normed input -> output of the o projection; feed_forward: normed
  * input -> down. */

@@ -94,6 +94,17 @@ int flow_geglu(struct flow *f, int layer, int gate, int up, const char *name)
     return y;
 }
 
+int flow_asked_rows(struct flow *f, int layer, int x)
+{
+    int y;
+
+    if (layer != f->asked_layer)
+        return x;
+    y = ir_value(&f->ir, ROWS_OUT, width_of(f, x), "%d.asked rows", layer);
+    ir_node(&f->ir, IR_GATHER, layer, x, y);
+    return y;
+}
+
 /* ---- attention ---- */
 
 static int head_norm(
@@ -186,6 +197,7 @@ int flow_attention(struct flow *f, int layer, int x)
         .window = l->window + (f->options.target && l->window),
         .scale = hp->attention_scale,
         .softcap = hp->attention_softcap};
+    a = flow_asked_rows(f, layer, a);
     return flow_linear(
         f, layer, a, "o", flow_layer_weight(layer, "attn_output", hp->width, q_width));
 }
@@ -294,7 +306,7 @@ int flow_per_layer_input(struct flow *f, int layer, int h)
     int e = ir_view(&f->ir, f->per_layer, layer * p, p, "layer embedding");
     int t = flow_linear(f, layer, h, "inp gate", flow_layer_weight(layer, "inp_gate", p, width));
 
-    t = flow_geglu(f, layer, t, e, "layer input");
+    t = flow_geglu(f, layer, t, flow_asked_rows(f, layer, e), "layer input");
     t = flow_linear(f, layer, t, "proj", flow_layer_weight(layer, "proj", width, p));
     return flow_norm(f, layer, t, "post input", flow_layer_weight(layer, "post_norm", 1, width));
 }
@@ -318,7 +330,7 @@ int flow_layer(struct flow *f, int layer, int h)
     if (hp->post_norms)
         x = flow_norm(
             f, layer, x, "post attn", flow_layer_weight(layer, "post_attention_norm", 1, width));
-    h = flow_add(f, layer, h, x, "mid");
+    h = flow_add(f, layer, flow_asked_rows(f, layer, h), x, "mid");
     x = feed_forward_of(f, layer, h);
     if (hp->post_norms)
         x = flow_norm(f, layer, x, "post ffn", flow_layer_weight(layer, "post_ffw_norm", 1, width));

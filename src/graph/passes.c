@@ -248,8 +248,7 @@ int pass_unfused(const struct ir *ir, unsigned fusions)
         case IR_ROPE: want = FUSE_ATTENTION; break;
         case IR_GEGLU:
         case IR_SOFTCAP: want = FUSE_EPILOGUE; break;
-        case IR_RMSNORM:
-        case IR_GATHER: want = FUSE_PROLOGUE; break;
+        case IR_RMSNORM: want = FUSE_PROLOGUE; break;
         case IR_ADD: want = FUSE_RESIDUAL; break;
         default: break;
         }

@@ -224,7 +224,7 @@ static void sum(struct graph *g, struct step *s, const struct slots *t, int row)
 void step_moe(struct graph *g, struct step *s, int thread)
 {
     const struct ir_moe *m = &s->node.moe;
-    int rows = g->n_rows, n = rows * m->n_used, first, last;
+    int rows = n_rows_of(g, s->in[0].rows), n = rows * m->n_used, first, last;
     struct slots t = slots_of(g, s, g->moe, rows);
     struct act in = act_init(s->moe->in_kind, n, g->hp.width, t.in);
     struct act act = act_init(s->moe->down_kind, n, m->width, t.act);

@@ -40,6 +40,8 @@ struct api_limits {
     int vocab;               /* token ids are 0..vocab-1 */
     int ctx_tokens;          /* a longer token prompt is GD_ECONTEXT */
     int n_max, prompts_max;
+    int inputs_max;  /* of one request for embeddings */
+    int embed_width; /* floats of an embedding; 0: the model makes none, and the engine says so */
     int choices_max; /* prompts * n */
     int messages_max;
     int stop_max, stop_ids_max, bias_max;

@@ -19,6 +19,7 @@ void api_limits_default(struct api_limits *l)
         .values_max = 200000,
         .n_max = 128,
         .prompts_max = 128,
+        .inputs_max = 2048,
         .choices_max = 256,
         .messages_max = 4096,
         .stop_max = 16,
@@ -202,7 +203,7 @@ static int read_stream_options(struct parse *p, struct shape *shape, struct err 
     return params_nested(&o, "stream_options", p->limits->strict, p->ignored, err);
 }
 
-static int read_timeout(struct parse *p, struct job_params *job, struct err *err)
+int parse_timeout(struct parse *p, struct job_params *job, struct err *err)
 {
     int64_t max = p->limits->timeout_ms > 0 ? p->limits->timeout_ms : TIMEOUT_MS_MAX;
     int r;
@@ -229,7 +230,7 @@ int parse_common(struct parse *p, struct shape *shape, struct job_params *job, s
     if (r == 0)
         r = read_stream_options(p, shape, err);
     if (r == 0)
-        r = read_timeout(p, job, err);
+        r = parse_timeout(p, job, err);
     if (r < 0)
         return r;
     r = json_int(&p->o, "n", 1, p->limits->n_max, &n, err);

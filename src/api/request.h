@@ -67,6 +67,14 @@ int parse_messages(struct parse *p, struct prompt *prompt, struct err *err);
 int parse_ids(struct parse *p, const cJSON *array, const char *path, int32_t **ids, size_t *n,
     struct err *err);
 
+/* The member name: a string, a list of strings, a list of ids, or a list of lists of ids, at most
+ * max prompts. Arena memory; strings stay in the tree. */
+int parse_prompts(struct parse *p, const char *name, int max, struct prompt **prompts, size_t *n,
+    struct err *err);
+
+/* timeout_ms, within the limit. */
+int parse_timeout(struct parse *p, struct job_params *job, struct err *err);
+
 char *parse_copy(struct parse *p, const char *s); /* NULL when there is no memory */
 int parse_no_memory(struct err *err);
 

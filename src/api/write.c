@@ -106,3 +106,36 @@ void write_logprob(struct buf *b, float v)
     if (!strpbrk(text, ".e"))
         buf_puts(b, ".0");
 }
+
+void write_float(struct buf *b, float v)
+{
+    char text[32];
+    int n = snprintf(text, sizeof(text), "%.9g", (double)v);
+
+    if (!isfinite(v)) {
+        buf_puts(b, "null");
+        return;
+    }
+    buf_append(b, text, (size_t)n);
+    if (!strpbrk(text, ".e"))
+        buf_puts(b, ".0");
+}
+
+void write_base64(struct buf *b, const unsigned char *bytes, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < n; i += 3) {
+        size_t left = n - i;
+        uint32_t v = (uint32_t)bytes[i] << 16;
+        char out[4];
+
+        v |= left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0;
+        v |= left > 2 ? bytes[i + 2] : 0;
+        out[0] = digits[v >> 18];
+        out[1] = digits[v >> 12 & 63];
+        out[2] = left > 1 ? digits[v >> 6 & 63] : '=';
+        out[3] = left > 2 ? digits[v & 63] : '=';
+        buf_append(b, out, 4);
+    }
+}

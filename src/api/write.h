@@ -19,5 +19,10 @@ void write_int(struct buf *b, int64_t v);
 /* Shortest form that reads back as the same float, always with a point or an exponent; what is
  * below -9999 or no number is -9999.0, OpenAI's "too unlikely". */
 void write_logprob(struct buf *b, float v);
+/* Nine digits, which read back as the same float; null for what is no number. One call of printf:
+ * vectors have hundreds of them. */
+void write_float(struct buf *b, float v);
+/* Padded, without line breaks or quotes. */
+void write_base64(struct buf *b, const unsigned char *bytes, size_t n);
 
 #endif

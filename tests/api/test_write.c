@@ -97,6 +97,43 @@ static void logprobs_read_back_as_the_same_float(void **state)
     }
 }
 
+static void expect_base64(const char *bytes, const char *want)
+{
+    struct buf b = {0};
+
+    write_base64(&b, (const unsigned char *)bytes, strlen(bytes));
+    assert_string_equal(b.data ? b.data : "", want);
+    buf_free(&b);
+}
+
+/* RFC 4648 section 10. */
+static void base64_is_padded(void **state)
+{
+    expect_base64("", "");
+    expect_base64("f", "Zg==");
+    expect_base64("fo", "Zm8=");
+    expect_base64("foo", "Zm9v");
+    expect_base64("foob", "Zm9vYg==");
+    expect_base64("\xfb\xff\xbf", "+/+/");
+}
+
+static void floats_read_back_or_are_null(void **state)
+{
+    static const float values[] = {1.0f / 3, -1e-9f, FLT_MAX, FLT_MIN / 8, 0.1f, -0.0f, 16777216};
+    struct buf b = {0};
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+        buf_clear(&b);
+        write_float(&b, values[i]);
+        assert_true(strtof(b.data, NULL) == values[i]);
+    }
+    buf_clear(&b);
+    write_float(&b, NAN);
+    write_float(&b, -INFINITY);
+    assert_string_equal(b.data, "nullnull");
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +142,8 @@ int main(void)
         cmocka_unit_test(integers_have_all_their_digits),
         cmocka_unit_test(logprobs_are_json_numbers),
         cmocka_unit_test(logprobs_read_back_as_the_same_float),
+        cmocka_unit_test(base64_is_padded),
+        cmocka_unit_test(floats_read_back_or_are_null),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ static const char *piece(void *ud, int32_t id, size_t *len)
 
 /* ---- submission: possibly on a helper thread ---- */
 
-static void busy(struct request *q, const struct err *err)
+void generate_busy(struct request *q, const struct err *err)
 {
     struct engine_stats st;
 
@@ -33,7 +33,7 @@ static void busy(struct request *q, const struct err *err)
 }
 
 /* A full queue is refused before the prompt costs anything. */
-static bool queue_is_full(struct request *q)
+bool generate_queue_is_full(struct request *q)
 {
     struct engine_stats st;
     struct err err;
@@ -42,7 +42,7 @@ static bool queue_is_full(struct request *q)
     if (st.waiting < q->srv->cfg.queue_max)
         return false;
     err_fill(&err, GD_EBUSY, "the queue is full: %d requests are waiting", st.waiting);
-    busy(q, &err);
+    generate_busy(q, &err);
     return true;
 }
 
@@ -87,14 +87,14 @@ static void generate(struct request *q, parse_fn *parse)
     struct err err = {0};
     int r;
 
-    if (queue_is_full(q))
+    if (generate_queue_is_full(q))
         return;
     r = parse(&req, q->body.data ? q->body.data : "", q->body.len, &q->limits, &err);
     if (r == 0)
         r = submit(q, req, &err);
     api_request_free(req);
     if (r == GD_EBUSY)
-        busy(q, &err);
+        generate_busy(q, &err);
     else if (r < 0)
         reply_error(q, &err);
 }
@@ -111,13 +111,10 @@ void generate_completion(struct request *q)
 
 /* ---- events to bytes: loop thread ---- */
 
-/* An end before the beginning: the request gets a status of its own instead of an answer. */
-static bool refused(struct request *q, const struct job_event *ev)
+bool generate_failed(struct request *q, const struct job_event *ev)
 {
     struct err err;
 
-    if (q->started || ev->kind != EVENT_FINISH)
-        return false;
     switch (ev->finish) {
     case FINISH_ERROR: reply_error(q, &ev->err); return true;
     case FINISH_CANCELED:
@@ -126,10 +123,16 @@ static bool refused(struct request *q, const struct job_event *ev)
         return true;
     case FINISH_TIMEOUT:
         err_fill(&err, GD_EBUSY, "the request's time was over before its turn came");
-        busy(q, &err);
+        generate_busy(q, &err);
         return true;
     default: return false;
     }
+}
+
+/* An end before the beginning: the request gets a status of its own instead of an answer. */
+static bool refused(struct request *q, const struct job_event *ev)
+{
+    return !q->started && ev->kind == EVENT_FINISH && generate_failed(q, ev);
 }
 
 /* Feeds events until there are none, or a stream has enough to send. False when refused. */
@@ -151,6 +154,8 @@ static bool pull(struct request *q)
 
 bool generate_poll(struct request *q)
 {
+    if (q->embeddings)
+        return embeddings_poll(q);
     if (!pull(q)) {
         generate_release(q);
         q->stream = false;

@@ -41,6 +41,7 @@ static void set_limits(struct server *s)
     l->body_max = (size_t)cfg->max_body_kib << 10;
     l->vocab = i->vocab;
     l->ctx_tokens = i->ctx_tokens;
+    l->embed_width = i->embed_width;
     l->n_max = cfg->max_n;
     l->prompts_max = cfg->max_prompts;
     l->timeout_ms = (int64_t)cfg->request_timeout_s * 1000;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "api/embeddings.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "gemmad/log.h"
@@ -62,6 +63,7 @@ void request_free(struct request *q)
 {
     generate_release(q);
     api_response_free(q->rsp);
+    api_embeddings_free(q->embeddings);
     q->srv->body_bytes -= q->body.len;
     buf_free(&q->body);
     buf_free(&q->reply.body);
@@ -122,6 +124,8 @@ void request_log(const struct request *q, int status, const char *end)
     struct usage u = q->rsp && !q->working ? api_response_usage(q->rsp) : (struct usage){0};
     char path[80];
 
+    if (q->embeddings && !q->working)
+        u.prompt_tokens = (int)api_embeddings_tokens(q->embeddings);
     snprintf(path, sizeof(path), "%s", q->uri);
     for (char *p = path; *p; p++) {
         if (*p <= ' ' || *p > '~' || *p == '"')

@@ -52,6 +52,7 @@ struct request {
 
     /* generation */
     struct api_response *rsp;
+    struct api_embeddings *embeddings; /* instead of rsp */
     struct job **jobs;
     size_t n_jobs;
     bool stream;

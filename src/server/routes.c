@@ -120,6 +120,7 @@ static void answer_model(struct request *q)
 static const struct route routes[] = {
     {"/v1/chat/completions", false, METHOD_POST, generate_chat, false, false},
     {"/v1/completions", false, METHOD_POST, generate_completion, false, false},
+    {"/v1/embeddings", false, METHOD_POST, embeddings_answer, false, false},
     {"/v1/models", false, METHOD_GET, answer_models, false, false},
     {"/v1/models/", true, METHOD_GET, answer_model, false, false},
     {"/tokenize", false, METHOD_POST, text_tokenize, false, false},

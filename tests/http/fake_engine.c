@@ -346,6 +346,8 @@ int job_submit(
     pthread_mutex_lock(&e->lock);
     if (e->stopped)
         r = err_set(err, GD_ESTOPPING, "the server is shutting down");
+    else if (p->embed)
+        r = err_set_at(err, GD_ENOTSUP, "model", "the fake makes no embeddings");
     else if (j->n_prompt > CONTEXT)
         r = err_set_at(err, GD_ECONTEXT, "prompt", "%d tokens do not fit", j->n_prompt);
     else if (e->stats.waiting >= e->o.queue_max)

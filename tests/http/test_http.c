@@ -54,6 +54,7 @@ static void every_path_answers_its_method(void **state)
     expect("POST", "/health", 405, "method_not_allowed");
     expect("DELETE", "/v1/models", 405, "method_not_allowed");
     expect("GET", "/v1/chat/completions", 405, "method_not_allowed");
+    expect("GET", "/v1/embeddings", 405, "method_not_allowed");
     ask(&d, &a, "GET", "/v1/chat/completions");
     assert_string_equal(answer_header(&a, "Allow"), "POST, OPTIONS");
     answer_free(&a);

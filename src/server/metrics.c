@@ -113,7 +113,8 @@ static void write_engine(struct buf *out, const struct engine_stats *s)
         (double)s->waiting_tokens);
     single(out, "gemmad_kv_usage_ratio", "gauge", "Used part of the key-value pages, 0 to 1.",
         s->kv_used);
-    family(out, "gemmad_jobs_finished_total", "counter", "Finished jobs by the reason of the choice that ended last.");
+    family(out, "gemmad_jobs_finished_total", "counter",
+        "Finished jobs by the reason of the choice that ended last.");
     for (int i = FINISH_STOP; i <= FINISH_ERROR; i++)
         buf_printf(out, "gemmad_jobs_finished_total{reason=\"%s\"} %llu\n", reasons[i],
             (unsigned long long)s->jobs_finished[i]);

@@ -206,7 +206,7 @@ static void name_stream(struct flow *f, int layer, int stream)
 
 int flow_altup_layer(struct flow *f, int layer, int h)
 {
-    int predicted[FLOW_MAX_STREAMS], corrected[FLOW_MAX_STREAMS], t;
+    int predicted[FLOW_MAX_STREAMS] = {0}, corrected[FLOW_MAX_STREAMS] = {0}, t;
 
     f->streams[0] = h;
     predict(f, layer, predicted);

@@ -359,7 +359,7 @@ static int put_rope_factors(struct hf_reader *c, double partial, double factor)
 
 static int read_proportional(struct hf_reader *c, const char *key, const cJSON *rope)
 {
-    double partial, factor;
+    double partial = 1, factor = 1;
     int r = hf_number(c, rope, "partial_rotary_factor", 1, &partial);
 
     if (r == 0)
@@ -441,7 +441,7 @@ static int read_rope(struct hf_reader *c)
 {
     const cJSON *global, *sliding;
     const char *key;
-    double theta, local, factor = 1, local_factor = 1;
+    double theta = 0, local = 0, factor = 1, local_factor = 1;
     int r = find_rope(c, &key, &global, &sliding);
 
     if (r == 0)

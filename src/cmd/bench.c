@@ -80,13 +80,14 @@ static int bench_prefill(
 {
     int32_t *ids = some_ids(rt, b->prompt);
     float *logits = xcalloc((size_t)rt->hp.vocab, sizeof(*logits));
+    int chunk = rt->decode ? CHUNK : b->prompt; /* an embedding is of a whole sequence */
     struct plain_kv kv;
     int r = plain_kv_create(&kv, rt, 1, b->prompt, err);
 
     for (int i = -1; r == 0 && i < b->repeat; i++) {
         int64_t t = clock_ns();
 
-        plain_feed(rt, &kv, 0, 0, ids, b->prompt, CHUNK, logits);
+        plain_feed(rt, &kv, 0, 0, ids, b->prompt, chunk, logits);
         if (i >= 0)
             f->values[i] = b->prompt * 1e9 / (double)(clock_ns() - t);
     }
@@ -152,13 +153,16 @@ static int run(const struct bench *b, struct err *err)
         printf("%s, %d layers, %.0f MiB of weights, %s, %d threads, loaded in %.0f ms\n",
             rt->hp.name, rt->hp.n_layers, (double)rt->weight_bytes / (1 << 20),
             isa_name(rt->kernels.isa), pool_threads(rt->pool), (double)(clock_ns() - t) / 1e6);
+    if (r == 0 && !rt->decode && b->prompt > graph_max_tokens(rt->prefill))
+        r = err_set(err, GD_EINVAL, "an embedding model takes at most %d tokens at once",
+            graph_max_tokens(rt->prefill));
     if (r == 0 && b->prompt) {
         r = bench_prefill(b, rt, &f, err);
         if (r == 0)
             print(b, "prefill", b->prompt, 1, &f, first);
         first = false;
     }
-    for (int i = 0; r == 0 && b->gen && i < b->n_batches; i++, first = false) {
+    for (int i = 0; r == 0 && rt->decode && b->gen && i < b->n_batches; i++, first = false) {
         r = bench_decode(b, rt, b->batches[i], &f, err);
         if (r == 0)
             print(b, "decode", b->gen, b->batches[i], &f, first);

@@ -1,10 +1,10 @@
 /* generate.c - gemmad generate: one prompt through the engine, the answer to stdout as it comes. */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "cmd/bell.h"
 #include "cmd/cmd.h"
 
 enum { PROMPT_MAX = 64 << 20, STOPS_MAX = 16 };
@@ -111,32 +111,6 @@ static int parse(struct args *a, int argc, char **argv, struct err *err)
     return r < 0 ? r : 0;
 }
 
-/* The engine rings, this thread waits. */
-struct bell {
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool rung; /* guarded by lock */
-};
-
-static void ring(void *ud)
-{
-    struct bell *b = ud;
-
-    pthread_mutex_lock(&b->lock);
-    b->rung = true;
-    pthread_cond_signal(&b->cond);
-    pthread_mutex_unlock(&b->lock);
-}
-
-static void wait_for(struct bell *b)
-{
-    pthread_mutex_lock(&b->lock);
-    while (!b->rung)
-        pthread_cond_wait(&b->cond, &b->lock);
-    b->rung = false;
-    pthread_mutex_unlock(&b->lock);
-}
-
 static int print_answer(struct job *job, struct bell *bell, const struct args *a, struct err *err)
 {
     int64_t start = clock_ns(), first = 0;
@@ -146,7 +120,7 @@ static int print_answer(struct job *job, struct bell *bell, const struct args *a
         if (!job_next(job, &ev)) {
             ev.kind = EVENT_STARTED;
             fflush(stdout);
-            wait_for(bell);
+            bell_wait(bell);
             continue;
         }
         if (ev.kind != EVENT_TEXT && ev.kind != EVENT_FINISH)
@@ -175,7 +149,7 @@ static int print_answer(struct job *job, struct bell *bell, const struct args *a
 
 static int run(struct args *a, const char *text, size_t len, struct err *err)
 {
-    struct bell bell = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
+    struct bell bell = BELL_INIT;
     struct chat_message messages[2] = {{.role = ROLE_SYSTEM,
                                            .content = a->system,
                                            .content_len = a->system ? strlen(a->system) : 0},
@@ -188,7 +162,7 @@ static int run(struct args *a, const char *text, size_t len, struct err *err)
     cmd_engine_opts(&o, &a->cfg);
     if (!o.model_path)
         return err_set(err, GD_ENOENT, "the demo model is not installed; name one with --model");
-    o.wake = ring;
+    o.wake = bell_ring;
     o.wake_ud = &bell;
     r = engine_open(&e, &o, err);
     if (r < 0)

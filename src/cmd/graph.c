@@ -61,6 +61,10 @@ int cmd_graph(int argc, char **argv)
         return cmd_usage_error("graph", "which model?");
     if (runtime_open(&rt, &a.ro, &err) < 0)
         return cmd_fail("graph", &err);
+    if (a.decode && !rt->decode) {
+        runtime_close(rt);
+        return cmd_usage_error("graph", "the model makes embeddings: it has no decode graph");
+    }
     graph_print(a.decode ? rt->decode : rt->prefill, a.dot, &out);
     fputs(out.data, stdout);
     buf_free(&out);

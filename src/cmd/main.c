@@ -13,6 +13,7 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "answer HTTP requests"},
     {"generate", cmd_generate, "complete one prompt and print it"},
+    {"embed", cmd_embed, "turn texts into vectors"},
     {"tokenize", cmd_tokenize, "show the tokens of a text"},
     {"verify", cmd_verify, "hold a model's numbers against golden ones"},
     {"bench", cmd_bench, "measure prefill and decode"},

@@ -349,6 +349,102 @@ static void a_generating_model_says_so(void **state)
     d = embeds;
 }
 
+/* ---- gemmad embed ---- */
+
+/* Runs gemmad under the shell; before: what comes before it in the pipe. */
+static int run(const char *before, const char *args, char *out, size_t cap)
+{
+    char command[1024];
+    size_t n;
+    FILE *p;
+    int r;
+
+    snprintf(command, sizeof(command), "%s " GEMMAD " %s 2>&1", before, args);
+    p = popen(command, "r");
+    assert_non_null(p);
+    n = fread(out, 1, cap - 1, p);
+    out[n] = 0;
+    r = pclose(p);
+    return WIFEXITED(r) ? WEXITSTATUS(r) : -1;
+}
+
+#define MODEL "--model=" GOLDEN_DIR "/model-bf16.gguf "
+
+/* The lines must hold the server's vectors of "a dog" and "-x". */
+static void assert_lines(const char *out, int dimensions)
+{
+    char body[96];
+    const char *line = out;
+    cJSON *json;
+
+    snprintf(body, sizeof(body), "{\"input\":[\"a dog\",\"-x\"],\"dimensions\":%d}", dimensions);
+    json = ask_json("/v1/embeddings", body, 200);
+    for (int i = 0; i < 2; i++) {
+        const char *end = strchr(line, '\n');
+        cJSON *array = cJSON_ParseWithLength(line, end ? (size_t)(end - line) : 0);
+        float got[WIDTH], want[WIDTH];
+
+        assert_non_null(array);
+        floats_of(array, got, dimensions);
+        vector_of(json, i, want, dimensions);
+        assert_memory_equal(got, want, (size_t)dimensions * sizeof(float));
+        cJSON_Delete(array);
+        line = end + 1;
+    }
+    assert_string_equal(line, "");
+    cJSON_Delete(json);
+}
+
+static void the_command_prints_the_same_vectors(void **state)
+{
+    static char out[65536];
+    int lines, words;
+
+    assert_int_equal(
+        run("", "embed " MODEL "--profile=reference 'a dog' -- -x", out, sizeof(out)), 0);
+    assert_lines(out, WIDTH);
+    assert_int_equal(run("printf 'a dog\\r\\n-x' |",
+                         "embed " MODEL "--profile=reference --dimensions 16", out, sizeof(out)),
+        0);
+    assert_lines(out, 16);
+    assert_int_equal(run("", "embed " MODEL "</dev/null", out, sizeof(out)), 0);
+    assert_string_equal(out, "");
+    /* more than the window, in order: every seven lines are the first seven */
+    assert_int_equal(run("for i in $(seq 700); do echo $((i % 7)); done |",
+                         "embed " MODEL "--dimensions 3 | paste - - - - - - - | uniq | wc -lw", out,
+                         sizeof(out)),
+        0);
+    assert_int_equal(sscanf(out, "%d %d", &lines, &words), 2);
+    assert_int_equal(lines, 1);
+    assert_int_equal(words, 7);
+}
+
+static void the_command_ends_as_all_do(void **state)
+{
+    static char out[65536];
+
+    assert_int_equal(run("", "embed --help", out, sizeof(out)), 0);
+    assert_non_null(strstr(out, "usage: gemmad embed"));
+    assert_non_null(strstr(out, "Exit codes"));
+    assert_int_equal(run("printf 'a\\n\\nb\\n' |", "embed " MODEL, out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "line 2: must not be empty"));
+    assert_int_equal(run("", "embed " MODEL "--dimensions 65 x", out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "have 64"));
+    assert_int_equal(run("", "embed " MODEL "--dimensions 0 x", out, sizeof(out)), 2);
+    assert_int_equal(run("", "embed " MODEL "--zeta x", out, sizeof(out)), 2);
+    assert_int_equal(run("", "embed --model=" DEMO_MODEL " x", out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "makes no embeddings"));
+    assert_int_equal(run("", "embed " MODEL "x \"$(seq 9000)\"", out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "text 2: the prompt has"));
+    assert_int_equal(run("", "generate " MODEL "--prompt x", out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "generates no text"));
+    assert_int_equal(run("", "graph --mode decode " GOLDEN_DIR, out, sizeof(out)), 2);
+    assert_non_null(strstr(out, "no decode graph"));
+    assert_int_equal(run("", "bench --repeat 1 --prompt 9 " GOLDEN_DIR, out, sizeof(out)), 0);
+    assert_null(strstr(out, "decode"));
+    assert_int_equal(run("", "bench --prompt 100000 " GOLDEN_DIR, out, sizeof(out)), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +457,8 @@ int main(void)
         cmocka_unit_test(what_is_ignored_is_named_and_counted),
         cmocka_unit_test(a_client_that_leaves_is_forgotten),
         cmocka_unit_test(a_generating_model_says_so),
+        cmocka_unit_test(the_command_prints_the_same_vectors),
+        cmocka_unit_test(the_command_ends_as_all_do),
     };
 
     return cmocka_run_group_tests(tests, start, stop);

@@ -19,7 +19,7 @@ allow engine  "gemmad/|base/|kernels/|model/|graph/|engine/|$sys"
 allow api     "gemmad/|base/|api/|cjson"
 allow server  "gemmad/|base/|api/|server/|uv\.h|microhttpd|nettle/|$sys"
 allow ../examples "gemmad/"
-allow cmd     "gemmad/|base/|kernels/|model/|graph/|engine/|server/server\.h|cmd/|cjson|$sys"
+allow cmd     "gemmad/|base/|kernels/|model/|graph/|engine/|server/server\.h|api/(embeddings|write)\.h|cmd/|cjson|$sys"
 
 for limit in 'c 600' 'h 150'; do
     ext=${limit% *} max=${limit#* }

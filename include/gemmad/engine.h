@@ -140,6 +140,7 @@ struct job_params { /* everything is copied by job_submit() */
     int logprobs;         /* -1 = none; 0..20 alternatives beside the chosen token */
     bool prompt_logprobs; /* log-probabilities of the prompt's own tokens (echo with logprobs) */
     bool skip_special;    /* control tokens make no text, thoughts are told apart (default true) */
+    bool one_call;        /* the answer ends with its first tool call */
     int64_t timeout_ms;   /* 0 = none; after it the job finishes with FINISH_TIMEOUT */
     /* The vector of a prompt (text or tokens) instead of an answer: EVENT_STARTED, then
      * EVENT_FINISH with FINISH_STOP and the vector. n is 1; sampling, lengths and stops have no

@@ -15,7 +15,8 @@
  *
  * Fields of a request, by fate:
  *  - supported: see request.c, completion.c, chat.c. null means absent everywhere.
- *  - known to OpenAI or other servers, with an effect that we do not have (tools, suffix, ...):
+ *  - known to OpenAI or other servers, with an effect that we do not have (suffix, tools of a model
+ *    without them, ...):
  *    400 with "param", unless the value asks for nothing (params.c has the list).
  *  - accepted without effect, because OpenAI promises none for the answer: user, metadata,
  *    safety_identifier, prompt_cache_{key,retention,options}, store false, service_tier auto or
@@ -50,6 +51,7 @@ struct api_limits {
     int64_t timeout_ms;       /* of a request that names none, and the most one may ask; 0 = none */
     struct sampling sampling; /* of a request that names none; no bias, no seed */
     bool strict;              /* an unknown field is a 400 */
+    bool tools, thinking;     /* the model's chat format has them */
 };
 /* OpenAI's defaults and generous bounds. The caller sets model, vocab and ctx_tokens. */
 void api_limits_default(struct api_limits *l);

@@ -4,14 +4,15 @@
 
 #include "api/params.h"
 #include "api/request.h"
+#include "base/utf8.h"
 
-static int read_role(struct json_object *o, struct chat_message *m, struct err *err)
+static int read_role(struct json_object *o, bool tools, struct chat_message *m, struct err *err)
 {
     static const struct {
         const char *name;
         enum chat_role role;
     } roles[] = {{"system", ROLE_SYSTEM}, {"developer", ROLE_SYSTEM}, {"user", ROLE_USER},
-        {"assistant", ROLE_ASSISTANT}};
+        {"assistant", ROLE_ASSISTANT}, {"tool", ROLE_TOOL}};
     const char *name = NULL;
     char path[JSON_PATH_MAX], shown[JSON_SHOW_MAX];
     int r = json_string(o, "role", &name, err);
@@ -22,7 +23,7 @@ static int read_role(struct json_object *o, struct chat_message *m, struct err *
     if (r == 0)
         return err_set_at(err, GD_EINVAL, path, "%s: required", path);
     for (size_t i = 0; i < sizeof(roles) / sizeof(*roles); i++) {
-        if (strcmp(name, roles[i].name) == 0) {
+        if (strcmp(name, roles[i].name) == 0 && (roles[i].role != ROLE_TOOL || tools)) {
             m->role = roles[i].role;
             return 0;
         }
@@ -77,12 +78,16 @@ static int join_parts(
     {
         char where[JSON_PATH_MAX + 16];
         const char *text = NULL;
+        size_t len;
 
         snprintf(where, sizeof(where), "%s[%d]", path, i++);
         r = read_part(p, part, where, &text, err);
         if (r < 0)
             break;
-        buf_puts(&joined, text);
+        len = strlen(text);
+        if (parts->child->next && (m->role == ROLE_USER || m->role == ROLE_ASSISTANT))
+            utf8_trim(&text, &len); /* each, as the chat templates do */
+        buf_append(&joined, text, len);
     }
     if (r == 0) {
         copy = parse_copy(p, joined.len ? joined.data : "");
@@ -109,25 +114,51 @@ static int read_content(
     }
     if (cJSON_IsArray(c) && c->child)
         return join_parts(p, c, path, m, err);
+    if (!c && m->n_tool_calls) {
+        m->content = "";
+        return 0;
+    }
     return json_refuse(err, path, "a string or an array of text parts", c);
 }
 
 /* Members that would change what the message says, so that dropping them would be a lie. */
-static int refuse_calls(struct json_object *o, struct err *err)
+static int refuse_calls(struct json_object *o, const struct chat_message *m, struct err *err)
 {
     static const char *const names[] = {
         "tool_calls", "function_call", "audio", "refusal", "tool_call_id"};
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+    enum { N = sizeof(names) / sizeof(*names) };
+
+    for (size_t i = 0; i < N; i++) {
         const cJSON *c = json_take(o, names[i]);
         char path[JSON_PATH_MAX];
 
+        if ((i == 0 && m->n_tool_calls) || (i + 1 == N && m->role == ROLE_TOOL))
+            continue; /* taken */
         if (!c || (cJSON_IsArray(c) && !c->child) || (cJSON_IsString(c) && !c->valuestring[0]))
             continue;
         json_path(o, names[i], path);
         return err_set_at(err, GD_ENOTSUP, path, "%s: not supported by this server", path);
     }
     return 0;
+}
+
+/* What a message has beside its text. */
+static int read_tool_parts(
+    struct parse *p, struct json_object *o, struct chat_message *m, struct err *err)
+{
+    int r = 0;
+
+    if (m->role == ROLE_ASSISTANT && p->limits->tools)
+        r = parse_calls(p, o, m, err);
+    if (r == 0 && m->role == ROLE_ASSISTANT && p->limits->thinking)
+        r = parse_reasoning(o, m, err);
+    if (r < 0 || m->role != ROLE_TOOL)
+        return r;
+    r = json_string(o, "tool_call_id", &m->tool_call_id, err);
+    if (r == 0)
+        return err_set_at(err, GD_EINVAL, o->path, "%s.tool_call_id: required", o->path);
+    return r < 0 ? r : json_string(o, "name", &m->name, err);
 }
 
 static int read_message(
@@ -140,9 +171,11 @@ static int read_message(
     snprintf(path, sizeof(path), "messages[%d]", i);
     r = json_open(&o, item, path, err);
     if (r == 0)
-        r = read_role(&o, m, err);
+        r = read_role(&o, p->limits->tools, m, err);
     if (r == 0)
-        r = refuse_calls(&o, err);
+        r = read_tool_parts(p, &o, m, err);
+    if (r >= 0)
+        r = refuse_calls(&o, m, err);
     if (r == 0)
         r = read_content(p, &o, m, err);
     if (r == 0)
@@ -173,7 +206,7 @@ static int read_turn(struct parse *p, struct prompt *prompt, struct err *err)
     return 0;
 }
 
-int parse_messages(struct parse *p, struct prompt *prompt, struct err *err)
+static int read_messages(struct parse *p, struct prompt *prompt, struct err *err)
 {
     const cJSON *array = NULL, *c;
     struct chat_message *list;
@@ -196,7 +229,18 @@ int parse_messages(struct parse *p, struct prompt *prompt, struct err *err)
         i++;
     }
     *prompt = (struct prompt){.kind = PROMPT_CHAT, .messages = list, .n = (size_t)n};
-    return read_turn(p, prompt, err);
+    return p->limits->tools ? parse_check_results(list, (size_t)n, err) : 0;
+}
+
+int parse_conversation(struct parse *p, struct prompt *prompt, bool *one_call, struct err *err)
+{
+    int r = read_messages(p, prompt, err);
+
+    if (r == 0)
+        r = read_turn(p, prompt, err);
+    if (r == 0)
+        r = parse_tools(p, prompt, one_call, err);
+    return r < 0 ? r : parse_thinking(p, prompt, err);
 }
 
 static int read_logprobs(struct parse *p, struct api_request *r, struct err *err)
@@ -241,7 +285,7 @@ static int read_all(struct parse *p, struct api_request *r, struct err *err)
     job->logprobs = r->shape.logprobs;
     rc = parse_lengths(p, &r->shape, job, err);
     if (rc == 0)
-        rc = parse_messages(p, &job->prompt, err);
+        rc = parse_conversation(p, &job->prompt, &job->one_call, err);
     return rc;
 }
 

@@ -8,7 +8,9 @@
 
 void json_path(const struct json_object *o, const char *name, char out[JSON_PATH_MAX])
 {
-    snprintf(out, JSON_PATH_MAX, "%.30s%s%.30s", o->path, o->path[0] ? "." : "", name);
+    int n = snprintf(out, JSON_PATH_MAX, "%.40s%s", o->path, o->path[0] ? "." : "");
+
+    snprintf(out + n, (size_t)(JSON_PATH_MAX - n), "%s", name);
 }
 
 void json_show(const char *text, char out[JSON_SHOW_MAX])

@@ -27,7 +27,7 @@ struct unsupported {
 
 static const struct unsupported unsupported[] = {
     /* OpenAI */
-    {"tools", NULL, NONE, 0, NULL},
+    {"tools", NULL, NONE, 0, "the model's chat format has none"},
     {"tool_choice", "|none|auto|", NONE, EMPTY_ASKS, NULL},
     {"parallel_tool_calls", NULL, NONE, 0, NULL},
     {"functions", NULL, NONE, 0, NULL},

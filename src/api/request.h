@@ -60,8 +60,8 @@ int parse_begin(struct parse *p, struct api_request **request, const char *body,
 int parse_finish(
     struct parse *p, struct api_request *request, int r, struct api_request **out, struct err *err);
 
-/* The member "messages" and the two switches of the template. */
-int parse_messages(struct parse *p, struct prompt *prompt, struct err *err);
+/* The member "messages" and everything else that is part of the prompt. */
+int parse_conversation(struct parse *p, struct prompt *prompt, bool *one_call, struct err *err);
 
 /* An array of token ids, all in the vocabulary. path names it in errors. Arena memory. */
 int parse_ids(struct parse *p, const cJSON *array, const char *path, int32_t **ids, size_t *n,
@@ -74,6 +74,14 @@ int parse_prompts(struct parse *p, const char *name, int max, struct prompt **pr
 
 /* timeout_ms, within the limit. */
 int parse_timeout(struct parse *p, struct job_params *job, struct err *err);
+
+/* tools.c: the offered functions, whether an answer may hold one call only, the switches of
+ * thinking; the members of a message; and that calls and results belong together. */
+int parse_tools(struct parse *p, struct prompt *prompt, bool *one_call, struct err *err);
+int parse_thinking(struct parse *p, struct prompt *prompt, struct err *err);
+int parse_calls(struct parse *p, struct json_object *o, struct chat_message *m, struct err *err);
+int parse_reasoning(struct json_object *o, struct chat_message *m, struct err *err);
+int parse_check_results(const struct chat_message *m, size_t n, struct err *err);
 
 char *parse_copy(struct parse *p, const char *s); /* NULL when there is no memory */
 int parse_no_memory(struct err *err);

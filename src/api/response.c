@@ -13,6 +13,9 @@
 
 struct choice {
     struct buf text;    /* escaped */
+    struct buf thought; /* escaped */
+    struct buf calls;   /* objects, with commas between */
+    int n_calls;
     struct buf ids;     /* comma list; kept when return_ids */
     struct buf stopped; /* the value of stop_reason */
     struct logprobs logprobs;
@@ -102,6 +105,8 @@ void api_response_free(struct api_response *rsp)
     }
     for (size_t i = 0; i < rsp->n_choices; i++) {
         buf_free(&rsp->choices[i].text);
+        buf_free(&rsp->choices[i].thought);
+        buf_free(&rsp->choices[i].calls);
         buf_free(&rsp->choices[i].ids);
         buf_free(&rsp->choices[i].stopped);
         logprobs_free(&rsp->choices[i].logprobs);
@@ -200,9 +205,28 @@ static void feed_prompt(
     }
 }
 
+/* The id is a name of this call only: of the answer, the choice, and which call of it. */
+static void feed_call(struct api_response *rsp, struct choice *c, const struct job_event *ev)
+{
+    buf_puts(&c->calls, c->calls.len ? ",{" : "{");
+    if (rsp->shape.stream)
+        buf_printf(&c->calls, "\"index\":%d,", c->n_calls);
+    buf_printf(&c->calls, "\"id\":\"call_%s_%zu_%d\",\"type\":\"function\",\"function\":{\"name\":",
+        rsp->id + strlen("chatcmpl-"), (size_t)(c - rsp->choices), c->n_calls);
+    write_string(&c->calls, ev->name, strlen(ev->name));
+    buf_puts(&c->calls, ",\"arguments\":");
+    write_string(&c->calls, ev->text, ev->text_len);
+    buf_puts(&c->calls, "}}");
+    c->n_calls++;
+}
+
 static void feed_text(struct api_response *rsp, struct choice *c, const struct job_event *ev)
 {
-    write_escaped(&c->text, ev->text, ev->text_len);
+    if (ev->kind == EVENT_CALL)
+        feed_call(rsp, c, ev);
+    else
+        write_escaped(
+            ev->channel == CHANNEL_REASONING ? &c->thought : &c->text, ev->text, ev->text_len);
     for (size_t i = 0; i < ev->n_tokens; i++) {
         if (rsp->shape.return_ids)
             append_id(&c->ids, ev->tokens[i].id);
@@ -221,9 +245,9 @@ static void write_usage(struct buf *out, const struct usage *u)
     buf_printf(out,
         "{\"prompt_tokens\":%d,\"completion_tokens\":%d,\"total_tokens\":%lld,"
         "\"prompt_tokens_details\":{\"cached_tokens\":%d},"
-        "\"completion_tokens_details\":{\"reasoning_tokens\":0}}",
+        "\"completion_tokens_details\":{\"reasoning_tokens\":%d}}",
         u->prompt_tokens, u->completion_tokens, (long long)u->prompt_tokens + u->completion_tokens,
-        u->cached_tokens);
+        u->cached_tokens, u->reasoning_tokens);
 }
 
 /* Everything of a choice from "logprobs" on. */
@@ -236,7 +260,9 @@ static void write_tail(struct api_response *rsp, struct choice *c, const struct 
     if (!c->finished) {
         buf_puts(out, "null");
     } else {
-        buf_puts(out, c->finish == FINISH_STOP ? "\"stop\"" : "\"length\"");
+        buf_puts(out, c->finish != FINISH_STOP ? "\"length\""
+                      : c->n_calls > 0         ? "\"tool_calls\""
+                                               : "\"stop\"");
         buf_puts(out, ",\"stop_reason\":");
         buf_append(out, c->stopped.data, c->stopped.len);
     }
@@ -267,6 +293,28 @@ static void end_chunk(const struct api_response *rsp, struct buf *out)
 
 enum chunk { CHUNK_BEGIN, CHUNK_TEXT, CHUNK_END };
 
+/* An event brings one of the three. */
+static void write_delta(const struct choice *c, enum chunk kind, struct buf *out)
+{
+    buf_puts(out, ",\"delta\":{");
+    if (kind == CHUNK_BEGIN)
+        buf_puts(out, "\"role\":\"assistant\",");
+    if (c->calls.len) {
+        buf_puts(out, "\"tool_calls\":[");
+        buf_append(out, c->calls.data, c->calls.len);
+        buf_putc(out, ']');
+    } else if (c->thought.len) {
+        buf_puts(out, "\"reasoning_content\":\"");
+        buf_append(out, c->thought.data, c->thought.len);
+        buf_putc(out, '"');
+    } else if (kind != CHUNK_END) {
+        buf_puts(out, "\"content\":\"");
+        buf_append(out, c->text.data, c->text.len);
+        buf_putc(out, '"');
+    }
+    buf_putc(out, '}');
+}
+
 /* One event of a stream: what c has collected, or its beginning or end. */
 static void write_chunk(
     struct api_response *rsp, struct choice *c, enum chunk kind, struct buf *out)
@@ -279,11 +327,7 @@ static void write_chunk(
     buf_putc(out, '{');
     if (rsp->shape.chat) {
         write_index(rsp, c, out);
-        buf_puts(out, kind == CHUNK_BEGIN ? ",\"delta\":{\"role\":\"assistant\",\"content\":\""
-                      : kind == CHUNK_END ? ",\"delta\":{"
-                                          : ",\"delta\":{\"content\":\"");
-        buf_append(out, c->text.data, c->text.len);
-        buf_puts(out, kind == CHUNK_END ? "}" : "\"}");
+        write_delta(c, kind, out);
     } else {
         buf_puts(out, "\"text\":\"");
         if (echo)
@@ -295,6 +339,8 @@ static void write_chunk(
     write_tail(rsp, c, part, echo ? &part->logprobs : NULL, out);
     end_chunk(rsp, out);
     buf_clear(&c->text);
+    buf_clear(&c->thought);
+    buf_clear(&c->calls);
     buf_clear(&c->ids);
     logprobs_clear(&c->logprobs);
 }
@@ -318,6 +364,28 @@ static void write_last_chunks(const struct api_response *rsp, struct buf *out)
     buf_puts(out, "data: [DONE]\n\n");
 }
 
+/* content is null where there is nothing but calls, as with OpenAI. */
+static void write_message(const struct choice *c, struct buf *out)
+{
+    bool null = c->text.len == 0 && c->n_calls > 0;
+
+    buf_puts(out, ",\"message\":{\"role\":\"assistant\",\"content\":");
+    buf_puts(out, null ? "null" : "\"");
+    buf_append(out, c->text.data, c->text.len);
+    buf_puts(out, null ? ",\"refusal\":null" : "\",\"refusal\":null");
+    if (c->thought.len) {
+        buf_puts(out, ",\"reasoning_content\":\"");
+        buf_append(out, c->thought.data, c->thought.len);
+        buf_putc(out, '"');
+    }
+    if (c->n_calls) {
+        buf_puts(out, ",\"tool_calls\":[");
+        buf_append(out, c->calls.data, c->calls.len);
+        buf_putc(out, ']');
+    }
+    buf_putc(out, '}');
+}
+
 static void write_choice(struct api_response *rsp, struct choice *c, struct buf *out)
 {
     const struct prompt_part *part = &rsp->prompts[(c - rsp->choices) / rsp->shape.n];
@@ -325,9 +393,7 @@ static void write_choice(struct api_response *rsp, struct choice *c, struct buf 
     if (rsp->shape.chat) {
         buf_putc(out, '{');
         write_index(rsp, c, out);
-        buf_puts(out, ",\"message\":{\"role\":\"assistant\",\"content\":\"");
-        buf_append(out, c->text.data, c->text.len);
-        buf_puts(out, "\",\"refusal\":null}");
+        write_message(c, out);
     } else {
         buf_puts(out, "{\"text\":\"");
         if (rsp->shape.echo)
@@ -388,6 +454,7 @@ static void finish(
     c->finish = ev->finish;
     rsp->n_finished++;
     rsp->usage.completion_tokens += ev->usage.completion_tokens;
+    rsp->usage.reasoning_tokens += ev->usage.reasoning_tokens;
     if (ev->choice == 0) { /* one prefill serves all choices of a prompt */
         rsp->usage.prompt_tokens += ev->usage.prompt_tokens;
         rsp->usage.cached_tokens += ev->usage.cached_tokens;
@@ -401,7 +468,8 @@ static void finish(
 
 static bool worth_a_chunk(const struct api_response *rsp, const struct choice *c)
 {
-    return c->text.len || c->logprobs.n || (rsp->shape.return_ids && c->ids.len);
+    return c->text.len || c->thought.len || c->calls.len || c->logprobs.n ||
+           (rsp->shape.return_ids && c->ids.len);
 }
 
 static void begin(struct api_response *rsp, struct choice *c, struct buf *out)

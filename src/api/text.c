@@ -88,7 +88,9 @@ static int read_detokenize(struct parse *p, struct api_text *t, struct err *err)
 
 static int read_template(struct parse *p, struct api_text *t, struct err *err)
 {
-    return parse_messages(p, &t->prompt, err);
+    bool one_call;
+
+    return parse_conversation(p, &t->prompt, &one_call, err);
 }
 
 int api_parse_tokenize(struct api_text **out, const char *body, size_t len,

@@ -16,4 +16,7 @@ size_t utf8_encode(uint32_t cp, char out[4]);
 
 bool utf8_valid(const char *s, size_t n);
 
+/* Moves both ends past white space, as Python's str.strip() does: chat templates trim so. */
+void utf8_trim(const char **text, size_t *len);
+
 #endif

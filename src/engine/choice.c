@@ -103,15 +103,17 @@ static void take_part(void *ud, enum chat_part part, const char *name, const cha
         take_content(c, text, len);
         return;
     }
-    if (c->stop >= 0)
+    if (c->stop >= 0 || (c->called && c->job->params.one_call))
         return;
     stop_scan_cut(&c->scan, &c->text);
     if (c->text.len)
         post_content(c);
-    if (part == CHAT_REASONING)
+    if (part == CHAT_REASONING) {
         job_post_text(c->job, c->index, CHANNEL_REASONING, c->token, text, len);
-    else
+    } else {
         job_post_call(c->job, c->index, c->token, name, text, len);
+        c->called = true;
+    }
     c->token = NULL;
 }
 
@@ -193,6 +195,8 @@ bool choice_accept(struct choice *c, const struct tokenizer *tok, struct finish 
     if (end) {
         finish->reason = FINISH_STOP;
         finish->stop_id = id;
+    } else if (c->called && p->one_call) {
+        finish->reason = FINISH_STOP;
     } else if (choice_answered(c) >= c->job->max_tokens) {
         finish->reason = FINISH_LENGTH;
     }

@@ -46,6 +46,7 @@ struct choice {
     struct chat_parser parser; /* where the job has a format */
     struct buf raw, text; /* of the current token: whole UTF-8, then what is decided of content */
     const struct event_token *token; /* the current one, until it is posted */
+    bool called;                     /* a tool */
     int stop;                        /* index of the stop string that was found, or -1 */
     int n_reasoning;
     int n_cached;

@@ -50,35 +50,6 @@ void sink_frame(struct sink *s, const char *frame)
             "the model's vocabulary has no control token %s, which its chat format needs", frame);
 }
 
-/* The white space of Python's str.strip(), which the templates' trim is. */
-static bool is_space(uint32_t c)
-{
-    return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 ||
-           c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
-void chat_trim(const char **text, size_t *len)
-{
-    const char *s = *text, *end = s + *len;
-    size_t bad, n;
-    uint32_t c;
-
-    while ((n = utf8_decode(s, (size_t)(end - s), &c, &bad)) > 0 && is_space(c))
-        s += n;
-    while (s < end) {
-        size_t back = 1;
-
-        while (back < 3 && (size_t)(end - s) > back && (end[-(ptrdiff_t)back] & 0xc0) == 0x80)
-            back++;
-        if (utf8_decode(end - back, back, &c, &bad) != back || !is_space(c))
-            break;
-        end -= back;
-    }
-    *text = s;
-    *len = (size_t)(end - s);
-}
-
 static const char *role_name(enum chat_role role)
 {
     switch (role) {
@@ -173,7 +144,7 @@ static void put_turn(
         sink_text(s, system->content, system->content_len); /* not trimmed */
         sink_puts(s, "\n\n");
     }
-    chat_trim(&text, &len);
+    utf8_trim(&text, &len);
     sink_text(s, text, len);
     if (open)
         return;

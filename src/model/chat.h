@@ -55,7 +55,4 @@ int chat_render(enum chat_format f, const struct chat_message *messages, size_t 
 int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat_message *messages,
     size_t n, const struct chat_options *o, struct token_list *out, struct err *err);
 
-/* Python's str.strip(), which the templates apply to every text (and to each text part alone). */
-void chat_trim(const char **text, size_t *len);
-
 #endif

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "model/chat_private.h"
 
 static const struct tool_marks gemma4_marks = {"<|\"|>", "<|tool>", "<tool|>", "<|tool_call>",
@@ -33,7 +34,7 @@ int message_error(struct sink *s, int code, size_t i, const char *field, const c
 
 static void put_trimmed(struct sink *s, const char *text, size_t len)
 {
-    chat_trim(&text, &len);
+    utf8_trim(&text, &len);
     sink_text(s, text, len);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "model/chat_private.h"
 #include "model/chat_python.h"
 
@@ -357,7 +358,7 @@ static void call(struct writer *w, const struct chat_tool_call *call, const char
     const char *text = call->arguments ? call->arguments : "";
     size_t len = strlen(text);
 
-    chat_trim(&text, &len);
+    utf8_trim(&text, &len);
     if (len == 0) { /* some clients send no text for no arguments */
         text = "{}";
         len = 2;

@@ -52,6 +52,8 @@ static void set_limits(struct server *s)
     if (cfg->default_top_p >= 0)
         l->sampling.top_p = cfg->default_top_p;
     l->strict = cfg->strict;
+    l->tools = i->has_tools;
+    l->thinking = i->has_thinking;
 }
 
 static void on_loaded(uv_work_t *w, int status)

@@ -62,6 +62,7 @@ static struct api_limits limits(const uint8_t *data, size_t size)
     l.ctx_tokens = 128;
     l.fingerprint = "fp";
     l.choices_max = 16;
+    l.tools = l.thinking = size % 4 != 0;
     l.strict = size && data[size - 1] == '\n'; /* a trailing newline is no part of the JSON */
     return l;
 }
@@ -129,6 +130,8 @@ static void check_job(const struct job_params *j, const struct api_limits *l)
         require(j->prompt.ids[i] >= 0 && j->prompt.ids[i] < l->vocab);
     for (size_t i = 0; j->prompt.kind == PROMPT_CHAT && i < j->prompt.n; i++)
         require(utf8_valid(j->prompt.messages[i].content, j->prompt.messages[i].content_len));
+    for (size_t i = 0; i < j->prompt.n_tools; i++)
+        require(j->prompt.tools[i].name[0] && strlen(j->prompt.tools[i].name) <= 64);
 }
 
 /* Every record of a stream is "data: JSON", the last one [DONE]. */
@@ -164,6 +167,15 @@ static void play(struct api_response *rsp, size_t job, int choice, struct buf *o
         .tokens = tokens,
         .n_tokens = 3};
     api_response_feed(rsp, job, &ev, out);
+#ifdef FUZZ_CHAT
+    ev = (struct job_event){.kind = EVENT_TEXT, .choice = choice, .text = "\"h", .text_len = 2};
+    ev.channel = CHANNEL_REASONING;
+    api_response_feed(rsp, job, &ev, out);
+    ev = (struct job_event){
+        .kind = EVENT_CALL, .choice = choice, .text = "{\"a\":1}", .text_len = 7};
+    ev.name = "f";
+    api_response_feed(rsp, job, &ev, out);
+#endif
     ev = (struct job_event){
         .kind = EVENT_FINISH, .choice = choice, .finish = FINISH_STOP, .stop_id = 1};
     api_response_feed(rsp, job, &ev, out);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "golden_text.h"
 
 void golden_chat_free(struct golden_chat *c)
@@ -47,7 +48,7 @@ static void read_parts(struct golden_chat *c, const cJSON *parts, bool trim, str
             return;
         }
         if (parts->child->next && trim)
-            chat_trim(&text, &len);
+            utf8_trim(&text, &len);
         buf_append(out, text, len);
     }
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "golden_chat.h"
+#include "base/utf8.h"
 #include "golden_text.h"
 #include "model/chat.h"
 #include "test_gguf_build.h"
@@ -285,7 +286,7 @@ static void trimming_is_pythons(void **state)
         const char *text = cases[i].text;
         size_t len = strlen(text);
 
-        chat_trim(&text, &len);
+        utf8_trim(&text, &len);
         assert_int_equal(len, strlen(cases[i].want));
         assert_memory_equal(text, cases[i].want, len);
     }

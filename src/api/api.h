@@ -14,9 +14,8 @@
  *     streamed: out held the SSE bytes; else: status = api_response_body(rsp, &out)
  *
  * Fields of a request, by fate:
- *  - supported: see request.c, completion.c, chat.c. null means absent everywhere.
- *  - known to OpenAI or other servers, with an effect that we do not have (suffix, tools of a model
- *    without them, ...):
+ *  - supported: see request.c, completion.c, chat.c, tools.c. null means absent everywhere.
+ *  - known to OpenAI or other servers, with an effect that we do not have (suffix, ...):
  *    400 with "param", unless the value asks for nothing (params.c has the list).
  *  - accepted without effect, because OpenAI promises none for the answer: user, metadata,
  *    safety_identifier, prompt_cache_{key,retention,options}, store false, service_tier auto or
@@ -109,13 +108,12 @@ struct usage api_response_usage(const struct api_response *rsp);
 /* ---- /tokenize, /detokenize, /apply-template ---- */
 
 struct api_text {
-    const char *content; /* /tokenize; the object owns everything here */
-    size_t content_len;
+    const char *ignored; /* as api_request_ignored(); the object owns everything here */
+    const char *content; /* /tokenize */
+    size_t content_len, n_ids;
     bool add_special, parse_special, with_pieces; /* /tokenize; default false, true, false */
-    int32_t *ids;                                 /* /detokenize */
-    size_t n_ids;
-    struct prompt prompt; /* /apply-template */
-    const char *ignored;  /* as api_request_ignored() */
+    int32_t *ids;                                 /* /detokenize, n_ids of them */
+    struct prompt prompt;                         /* /apply-template */
 };
 int api_parse_tokenize(struct api_text **out, const char *body, size_t len,
     const struct api_limits *l, struct err *err);

@@ -46,10 +46,11 @@ static float *predict(struct flow_model *m, const char *text, int *vocab, struct
 
 static void show(struct flow_model *m, float *logits, int vocab)
 {
-    double max = -INFINITY, sum = 0;
+    float max = -INFINITY;
+    double sum = 0;
 
     for (int i = 0; i < vocab; i++)
-        max = fmax(max, (double)logits[i]);
+        max = logits[i] > max ? logits[i] : max; /* gcc 12 for arm64 dies of fmax() here */
     for (int i = 0; i < vocab; i++)
         sum += exp((double)logits[i] - max);
     for (int n = 0; n < SHOWN; n++) {

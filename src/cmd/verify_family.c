@@ -253,7 +253,7 @@ static double kv_error(const struct check *c, const struct plain_kv *kv, const c
         golden_number(layer, "head_dim", 0) != dim)
         return INFINITY;
     view = graph_kv_view(c->rt->prefill, &kv->memory, i, kv->table);
-    got = xcalloc((size_t)(2 * heads * dim), sizeof(*got));
+    got = xcalloc(2 * (size_t)heads * (size_t)dim, sizeof(*got));
     for (int p = 0; p < n; p++) {
         c->rt->kernels.attention.kv_read(&view, p, got, got + heads * dim);
         for (int side = 0; side < 2; side++) {

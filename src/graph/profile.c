@@ -60,7 +60,7 @@ static bool parse_fusions(const char *value, unsigned *out)
     }
     if (strlen(value) >= sizeof(copy))
         return false;
-    strcpy(copy, value);
+    memcpy(copy, value, strlen(value) + 1);
     for (char *w = strtok_r(copy, ", ", &save); w; w = strtok_r(NULL, ", ", &save)) {
         int i = word(w, fusions);
 

@@ -146,14 +146,10 @@ static void sort(const struct ir_moe *m, struct slots *t, int rows)
     t->first[0] = 0;
 }
 
-/* y = W x of slots [first, first + n), panels [p0, p1). */
-static void multiply(struct graph *g, const struct wmat *w, enum act_kind kind, int k, uint8_t *act,
-    int first, int n, float *y, size_t ld, int p0, int p1)
+/* The n columns of slots from `first` on, out of a buffer of k values per slot. */
+static struct act columns(enum act_kind kind, int k, uint8_t *act, int first, int n)
 {
-    size_t col = act_col_bytes(kind, k);
-    struct act x = act_init(kind, n, k, act + (size_t)first * col);
-
-    g->k->matmul.run(w, &x, y, ld, p0, p1);
+    return act_init(kind, n, k, act + (size_t)first * act_col_bytes(kind, k));
 }
 
 /* Panels [p0, p1) of one expert's hidden states. */
@@ -172,8 +168,10 @@ static void hidden(
     for (int c = t->first[e]; c < t->first[e + 1]; c += GEGLU_COLS) {
         int n = t->first[e + 1] - c < GEGLU_COLS ? t->first[e + 1] - c : GEGLU_COLS;
 
-        multiply(g, w, x->in_kind, g->hp.width, t->in, c, n, gate - row0, ld, p0, p1);
-        multiply(g, u, x->in_kind, g->hp.width, t->in, c, n, up - row0, ld, p0, p1);
+        struct act in = columns(x->in_kind, g->hp.width, t->in, c, n);
+
+        g->k->matmul.run(w, &in, gate - row0, ld, p0, p1);
+        g->k->matmul.run(u, &in, up - row0, ld, p0, p1);
         for (int i = 0; i < n; i++)
             g->k->geglu(t->hidden + (size_t)(c + i) * t->hidden_ld + row0, gate + (size_t)i * ld,
                 up + (size_t)i * ld, rows);
@@ -182,8 +180,11 @@ static void hidden(
 
 static void down(struct graph *g, struct step *s, struct slots *t, int e, int p0, int p1)
 {
-    multiply(g, &s->moe->down[e], s->moe->down_kind, s->node.moe.width, t->act, t->first[e],
-        t->first[e + 1] - t->first[e], t->out + (size_t)t->first[e] * t->out_ld, t->out_ld, p0, p1);
+    int first = t->first[e];
+    struct act in =
+        columns(s->moe->down_kind, s->node.moe.width, t->act, first, t->first[e + 1] - first);
+
+    g->k->matmul.run(&s->moe->down[e], &in, t->out + (size_t)first * t->out_ld, t->out_ld, p0, p1);
 }
 
 /* Deals (expert, group of panels) pairs to the threads in turn, leaving out experts without slots.

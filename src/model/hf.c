@@ -135,71 +135,77 @@ static int add_floats(struct hf_files *f, const struct safetensor *from, const s
     return 0;
 }
 
-/* The stack that a slice belongs to, added to the source when this is the first of its slices. */
-static int find_stack(struct hf_files *f, const struct safetensor *from, const struct hf_name *name,
-    struct hf_stack **out, struct err *err)
-{
-    struct hf_stack *s = f->stacks;
-    struct tensor *t;
-    int r;
-
-    while (s->gguf && strcmp(s->gguf, name->gguf) != 0)
-        s++;
-    *out = s;
-    if (s->gguf)
-        return 0;
-    r = hf_add_tensor(f, from, name->gguf, 2, &t, err);
-    if (r < 0)
-        return r;
-    s->data = source_alloc(f->s, HF_SLICES * from->bytes);
-    if (!s->data)
-        return err_set(err, GD_ENOMEM, "There is no memory for %s.", name->gguf);
-    s->gguf = t->name;
-    s->bytes = from->bytes;
-    t->n_dims = 3;
-    t->ne[2] = HF_SLICES;
-    t->data = s->data;
-    t->bytes = HF_SLICES * from->bytes;
-    t->in_memory = true;
-    return 0;
-}
-
-/* Matrices of their own here, slices of one tensor in a GGUF. */
+/* Matrices of their own here, slices of one tensor in a GGUF: the first one seen adds the tensor,
+ * finish_stack() its bytes. */
 static int add_slice(
     struct hf_files *f, const struct safetensor *from, const struct hf_name *name, struct err *err)
 {
+    struct hf_stack *s = f->stacks;
     const struct tensor *t;
-    struct hf_stack *s = NULL;
+    struct tensor *added;
     uint32_t type = 0;
     int r = find_type(f, from, &type, err);
 
-    if (r == 0)
-        r = find_stack(f, from, name, &s, err);
+    while (s->gguf && strcmp(s->gguf, name->gguf) != 0)
+        s++;
+    if (r == 0 && !s->gguf) {
+        r = hf_add_tensor(f, from, name->gguf, 2, &added, err);
+        if (r == 0)
+            s->gguf = added->name;
+    }
     if (r < 0)
         return r;
     t = source_tensor(f->s, name->gguf);
-    if (s->filled[name->slice])
+    if (s->slice[name->slice])
         return refuse(f, from, "is there twice (prefixes do not count)", err);
     if (from->n_dims != 2 || from->shape[1] != t->ne[0] || from->shape[0] != t->ne[1] ||
         type != t->type)
         return refuse(f, from, "has another shape or dtype than its siblings", err);
-    memcpy(s->data + (size_t)name->slice * s->bytes, from->data, s->bytes);
-    s->filled[name->slice] = true;
+    s->slice[name->slice] = from->data;
     return 0;
 }
 
-static int check_stacks(const struct hf_files *f, struct err *err)
+/* All slices are there: in a row in the file, as most tools write them, or copied together. */
+static int finish_stack(struct hf_files *f, struct hf_stack *s, struct err *err)
 {
-    for (int i = 0; i < HF_STACKS; i++)
-        for (int k = 0; k < HF_SLICES && f->stacks[i].gguf; k++)
-            if (!f->stacks[i].filled[k]) {
-                char name[64];
+    struct tensor *t = &f->s->tensors[source_tensor(f->s, s->gguf) - f->s->tensors];
+    size_t bytes = t->bytes;
+    bool in_a_row = true;
+    uint8_t *copy;
 
-                snprintf(name, sizeof(name), "altup_%sprojections.%d.weight",
-                    strcmp(f->stacks[i].gguf, "altup_proj.weight") == 0 ? "" : "unembed_", k);
-                return err_set_at(err, GD_EFORMAT, name, "The folder lacks the tensor %s.", name);
-            }
+    for (int k = 0; k < HF_SLICES; k++) {
+        if (!s->slice[k]) {
+            char name[64];
+
+            snprintf(name, sizeof(name), "altup_%sprojections.%d.weight",
+                strcmp(s->gguf, "altup_proj.weight") == 0 ? "" : "unembed_", k);
+            return err_set_at(err, GD_EFORMAT, name, "The folder lacks the tensor %s.", name);
+        }
+        in_a_row &= s->slice[k] == s->slice[0] + (size_t)k * bytes;
+    }
+    t->n_dims = 3;
+    t->ne[2] = HF_SLICES;
+    t->data = s->slice[0];
+    t->bytes = HF_SLICES * bytes;
+    if (in_a_row)
+        return 0;
+    copy = source_alloc(f->s, t->bytes);
+    if (!copy)
+        return err_set(err, GD_ENOMEM, "There is no memory for %s.", s->gguf);
+    for (int k = 0; k < HF_SLICES; k++)
+        memcpy(copy + (size_t)k * bytes, s->slice[k], bytes);
+    t->data = copy;
+    t->in_memory = true;
     return 0;
+}
+
+static int finish_stacks(struct hf_files *f, struct err *err)
+{
+    int r = 0;
+
+    for (int i = 0; r == 0 && i < HF_STACKS && f->stacks[i].gguf; i++)
+        r = finish_stack(f, &f->stacks[i], err);
+    return r;
 }
 
 static bool is_needless(const struct hf_files *f, const struct hf_name *name)
@@ -379,7 +385,7 @@ int hf_read(struct source *s, const char *folder, struct err *err)
     if (r == 0)
         r = find_weights(&f, err);
     if (r == 0)
-        r = check_stacks(&f, err);
+        r = finish_stacks(&f, err);
     if (r == 0 && f.config.arch == GEMMA_EMBEDDING)
         r = hf_read_modules(&f, err);
     return r < 0 ? r : check_tables(&f, err);

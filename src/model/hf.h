@@ -63,10 +63,8 @@ struct hf_files {
     const char *file;  /* the one being read */
     const char *dense; /* the GGUF name of the dense map being read */
     struct hf_stack {
-        const char *gguf; /* NULL: not seen yet */
-        uint8_t *data;    /* HF_SLICES matrices */
-        size_t bytes;     /* of one */
-        bool filled[HF_SLICES];
+        const char *gguf;                /* NULL: not seen yet */
+        const uint8_t *slice[HF_SLICES]; /* where they lie in the files; NULL: not seen yet */
     } stacks[HF_STACKS];
 };
 

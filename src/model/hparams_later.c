@@ -220,12 +220,17 @@ static int read_dense(struct reader *rd, int i, int in)
 {
     const struct tensor *t;
     char name[32], key[32];
-    int out = 0, r;
+    int out = 0, width = in, r;
 
     snprintf(name, sizeof(name), "dense_%d.weight", i);
-    snprintf(key, sizeof(key), "dense_%d_feat_out", i);
     t = source_tensor(rd->src, name);
-    r = hparams_int(rd, key, 0, MAX_DENSE, &out);
+    snprintf(key, sizeof(key), "dense_%d_feat_in", i);
+    r = hparams_int(rd, key, 0, MAX_DENSE, &width);
+    if (r >= 0 && width != 0 && width != in)
+        return refuse(rd, "is %d, but %d values come in.", width, in);
+    snprintf(key, sizeof(key), "dense_%d_feat_out", i);
+    if (r >= 0)
+        r = hparams_int(rd, key, 0, MAX_DENSE, &out);
     if (r < 0 || (!t && out == 0))
         return r < 0 ? r : 0;
     if (!t)

@@ -257,6 +257,42 @@ static void dense_maps_follow_the_mean(void **state)
     source_close(s);
 }
 
+/* Slices in a row are used where they lie; others are copied together. */
+static void slices_may_lie_in_any_order(void **state)
+{
+    const struct tensor *t;
+    struct hparams hp = {0};
+    struct source *s = NULL;
+    struct buf b = {0};
+    uint8_t *whole;
+    size_t one;
+
+    copy("gemma3n", NULL, NULL, NULL);
+    must_read(&hp, &s);
+    t = source_tensor(s, "altup_proj.weight");
+    assert_false(t->in_memory);
+    one = t->bytes / 3;
+    whole = malloc(t->bytes);
+    assert_non_null(whole);
+    memcpy(whole, t->data, t->bytes);
+    source_close(s);
+
+    assert_true(read_part(&b, "gemma3n", "model.safetensors"));
+    replace_all(&b, "altup_projections.0.w", "altup_projections.x.w");
+    replace_all(&b, "altup_projections.1.w", "altup_projections.0.w");
+    replace_all(&b, "altup_projections.x.w", "altup_projections.1.w");
+    hf_file_write("model.safetensors", b.data, b.len);
+    buf_free(&b);
+    must_read(&hp, &s);
+    t = source_tensor(s, "altup_proj.weight");
+    assert_true(t->in_memory);
+    assert_memory_equal(t->data, whole + one, one);
+    assert_memory_equal(t->data + one, whole, one);
+    assert_memory_equal(t->data + 2 * one, whole + 2 * one, one);
+    source_close(s);
+    free(whole);
+}
+
 static const struct {
     const char *family, *part, *find, *by; /* by NULL: without the part */
     int code;
@@ -385,6 +421,7 @@ int main(void)
         cmocka_unit_test(proportional_rotation_becomes_factors),
         cmocka_unit_test(sparsity_becomes_a_cut),
         cmocka_unit_test(dense_maps_follow_the_mean),
+        cmocka_unit_test(slices_may_lie_in_any_order),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
     };
 

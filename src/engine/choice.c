@@ -207,6 +207,7 @@ bool choice_accept(struct choice *c, const struct tokenizer *tok, struct finish 
         finish->stop = c->stop;
         finish->stop_id = -1;
     }
+    finish->usage.reasoning_tokens = c->n_reasoning;
     if (c->text.len)
         post_content(c);
     if (c->token) /* it made no text */
@@ -214,4 +215,15 @@ bool choice_accept(struct choice *c, const struct tokenizer *tok, struct finish 
             c->job, c->index, thought ? CHANNEL_REASONING : CHANNEL_CONTENT, c->token, "", 0);
     c->token = NULL;
     return finish->reason != FINISH_NONE;
+}
+
+void choice_cut(struct choice *c, struct finish *finish)
+{
+    finish->usage.reasoning_tokens = c->n_reasoning;
+    if (finish->reason != FINISH_TIMEOUT)
+        return;
+    buf_clear(&c->text);
+    flush_text(c);
+    if (c->text.len)
+        post_content(c);
 }

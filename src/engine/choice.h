@@ -68,4 +68,8 @@ int choice_target(const struct choice *c);
  * the choice has ended with *finish filled in (not posted). */
 bool choice_accept(struct choice *c, const struct tokenizer *tok, struct finish *finish);
 
+/* The answer ends between two tokens: counts it in *finish and, when its time is up, posts what was
+ * held back of its text. */
+void choice_cut(struct choice *c, struct finish *finish);
+
 #endif

@@ -100,7 +100,6 @@ static void post_finish(struct sched *s, struct choice *c, int index, const stru
     f.usage.prompt_tokens = c->job->n_prompt;
     f.usage.cached_tokens = c->n_cached;
     f.usage.completion_tokens = index == c->index ? choice_answered(c) : 0;
-    f.usage.reasoning_tokens = index == c->index ? c->n_reasoning : 0;
     job_post_finish(c->job, index, &f);
     s->n_running--;
     if (--c->job->n_left == 0)
@@ -128,6 +127,7 @@ static void end_plainly(struct sched *s, struct choice *c, enum finish_reason re
 {
     struct finish f = {.reason = reason, .stop = -1, .stop_id = -1};
 
+    choice_cut(c, &f);
     sched_end(s, c, &f);
 }
 

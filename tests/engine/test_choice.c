@@ -132,12 +132,47 @@ static void shown_special_tokens_keep_thoughts_in_the_content(void **state)
         "C:<|channel>thought\nx<channel|>y|F:f({})|", 0, -1);
 }
 
+/* A call that nobody will end: its text, then the end that the clock brings. */
+static void what_is_held_when_time_is_up_is_posted(void **state)
+{
+    struct job *j = make_job(CHAT_GEMMA4, NULL, 0);
+    struct choice *c = choice_create(j, 0, 100);
+    struct job_event ev;
+    struct finish finish;
+    struct buf got = {0};
+    size_t n = 0;
+
+    for (const char *at = "x" CALL "call:f"; *at; at++) {
+        c->pick = (struct pick){.id = FAKE_BYTE + (unsigned char)*at};
+        assert_false(choice_accept(c, NULL, &finish));
+    }
+    finish.reason = FINISH_TIMEOUT;
+    choice_cut(c, &finish);
+    while (job_next(j, &ev))
+        show(&ev, &got, &n);
+    assert_string_equal(got.data, "C:x<|tool_call>call:f|");
+    buf_free(&got);
+    c->kv = (struct kv_table){0};
+    choice_destroy(c);
+    job_unref(j);
+}
+
+static void one_call_ends_the_answer(void **state)
+{
+    struct job *j = make_job(CHAT_GEMMA4, NULL, 0);
+
+    j->params.one_call = true;
+    answers(j, CALL "call:f{}" CALL_END, false, "F:f({})|", 0, -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thoughts_content_and_calls_come_in_order),
         cmocka_unit_test(what_is_held_comes_at_the_end),
         cmocka_unit_test(stop_strings_are_looked_for_in_content),
+        cmocka_unit_test(what_is_held_when_time_is_up_is_posted),
+        cmocka_unit_test(one_call_ends_the_answer),
         cmocka_unit_test(without_a_format_nothing_is_split),
         cmocka_unit_test(shown_special_tokens_keep_thoughts_in_the_content),
     };

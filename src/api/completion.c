@@ -39,15 +39,16 @@ static int read_all(struct parse *p, struct api_request *r, struct err *err)
     rc = parse_lengths(p, &r->shape, &job, err);
     if (rc == 0)
         rc = parse_prompts(p, "prompt", p->limits->prompts_max, &prompts, &r->n_jobs, err);
-    if (rc == 0)
-        r->jobs = arena_alloc(&r->arena, r->n_jobs, sizeof(*r->jobs));
-    if (rc == 0 && !r->jobs)
-        rc = parse_no_memory(err);
-    for (size_t i = 0; rc == 0 && i < r->n_jobs; i++) {
+    if (rc < 0 || !prompts)
+        return rc;
+    r->jobs = arena_alloc(&r->arena, r->n_jobs, sizeof(*r->jobs));
+    if (!r->jobs)
+        return parse_no_memory(err);
+    for (size_t i = 0; i < r->n_jobs; i++) {
         r->jobs[i] = job;
         r->jobs[i].prompt = prompts[i];
     }
-    return rc;
+    return 0;
 }
 
 int api_parse_completion(struct api_request **out, const char *body, size_t len,

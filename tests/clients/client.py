@@ -2,7 +2,7 @@
 
 Runs in a virtual environment that has the package `openai`. The daemons come in the environment:
 GEMMAD_URL (plain), GEMMAD_KEYED_URL (wants the key in GEMMAD_KEY), GEMMAD_TIGHT_URL (one sequence,
-queue of one)."""
+queue of one), GEMMAD_EMBED_URL (a small EmbeddingGemma)."""
 
 import json
 import os
@@ -317,6 +317,27 @@ def test_requests_in_parallel_equal_requests_alone():
 
     in_parallel(put, len(prompts))
     assert together == alone
+
+
+def embed(client, **kw):
+    return client.embeddings.create(**{"model": client.models.list().data[0].id} | kw)
+
+
+def test_embeddings():
+    embeds = connect(os.environ["GEMMAD_EMBED_URL"])
+    texts = ["a dog", "a cat", "a dog"]
+    r = embed(embeds, input=texts)  # the client asks for base64 by itself
+    assert r.object == "list" and [d.index for d in r.data] == [0, 1, 2]
+    assert r.usage.prompt_tokens == r.usage.total_tokens > 0
+    a, b, c = (d.embedding for d in r.data)
+    assert a == c != b and abs(sum(x * x for x in a) - 1) < 1e-5
+    floats = embed(embeds, input="a dog", encoding_format="float").data[0].embedding
+    assert len(floats) == len(a) and all(abs(x - y) < 1e-7 for x, y in zip(a, floats))
+    assert len(embed(embeds, input="a dog", dimensions=16).data[0].embedding) == 16
+    assert len(embed(embeds, input=[[2, 7], [2, 8, 9]]).data) == 2
+    raises(openai.BadRequestError, lambda: embed(embeds, input=""))
+    raises(openai.BadRequestError, lambda: embed(client, input="a dog"))
+    raises(openai.BadRequestError, lambda: embeds.completions.create(model=r.model, prompt="Hi"))
 
 
 def main():

@@ -2,7 +2,7 @@
 """run.py BINARY MODEL TOOLS OUT - the official OpenAI clients against the real daemon.
 
 Installs them under TOOLS when they are not there yet (Python: a virtual environment; Node: npm),
-starts three daemons, runs client.py and client.mjs, leaves OUT/openai-*.tap. A client that can't
+starts four daemons, runs client.py and client.mjs, leaves OUT/openai-*.tap. A client that can't
 be installed is a skipped case that says so."""
 
 import os
@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE.parent / "tools"))
 from daemon import Daemon, Tap
 
 KEY = "sk-test-0123456789"
+EMBEDS = HERE.parent / "golden/families/embeddinggemma/model-bf16.gguf"
 
 
 def attempt(*command, cwd=None):
@@ -71,7 +72,9 @@ def main():
         for name, settings in {"plain": [], "keyed": [f"--api_key_file={keys}"],
                                "tight": ["--max_sequences=1", "--queue_max=1"]}.items():
             daemons.append(Daemon(binary, model, out / f"daemon-{name}.log", *settings))
-        urls = dict(zip(("GEMMAD_URL", "GEMMAD_KEYED_URL", "GEMMAD_TIGHT_URL"),
+        daemons.append(Daemon(binary, EMBEDS, out / "daemon-embed.log"))
+        urls = dict(zip(("GEMMAD_URL", "GEMMAD_KEYED_URL", "GEMMAD_TIGHT_URL",
+                         "GEMMAD_EMBED_URL"),
                         (d.url for d in daemons)))
         env = os.environ | urls | {"GEMMAD_KEY": KEY}
         run_client(tap, out, "python", install_python(tools),

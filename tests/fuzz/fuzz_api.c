@@ -1,11 +1,13 @@
-/* Any body either becomes a request whose answers are valid JSON, or a sentence. One of three
- * targets, by FUZZ_COMPLETION, FUZZ_CHAT or FUZZ_TEXT: they share the check, not the corpus. */
+/* Any body either becomes a request whose answers are valid JSON, or a sentence. One of four
+ * targets, by FUZZ_COMPLETION, FUZZ_CHAT, FUZZ_EMBEDDINGS or FUZZ_TEXT: they share the check, not
+ * the corpus. */
 #include <stdlib.h>
 #include <string.h>
 
 #include <cjson/cJSON.h>
 
 #include "api/api.h"
+#include "api/embeddings.h"
 #include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -16,6 +18,7 @@ static void require(int ok)
         abort();
 }
 
+#ifndef FUZZ_EMBEDDINGS
 static const char *piece(void *ud, int32_t id, size_t *len)
 {
     static const char *const pieces[] = {"a", "\xf0\x9f", "\x98\x80", "\"", "", "\xff", "\n", "a"};
@@ -24,6 +27,7 @@ static const char *piece(void *ud, int32_t id, size_t *len)
     *len = strlen(s);
     return s;
 }
+#endif
 
 static void check_json(const char *text, size_t n)
 {
@@ -103,6 +107,47 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         else
             check_error(r, &err);
     }
+    return 0;
+}
+
+#elif defined(FUZZ_EMBEDDINGS)
+
+static void check_input(const struct job_params *j)
+{
+    const struct prompt *p = &j->prompt;
+
+    require(j->embed && j->n == 1);
+    require(p->kind == PROMPT_TEXT ? p->text_len > 0 && utf8_valid(p->text, p->text_len)
+                                   : p->kind == PROMPT_TOKENS && p->n > 0 && p->n <= 128);
+    for (size_t i = 0; p->kind == PROMPT_TOKENS && i < p->n; i++)
+        require(p->ids[i] >= 0 && p->ids[i] < 300);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const float vector[] = {0.5f, -0.5f, 0.7071068f, 1e-30f};
+    struct api_limits l = limits(data, size);
+    struct api_embeddings *e = NULL;
+    struct buf out = {0};
+    struct err err = {0};
+    int r;
+
+    l.embed_width = 4;
+    r = api_parse_embeddings(&e, (const char *)data, size, &l, &err);
+    if (r < 0) {
+        check_error(r, &err);
+        return 0;
+    }
+    check_header(api_embeddings_ignored(e));
+    require(api_embeddings_jobs(e) >= 1 && api_embeddings_jobs(e) <= (size_t)l.inputs_max);
+    for (size_t i = 0; i < api_embeddings_jobs(e); i++) {
+        check_input(api_embeddings_job(e, i));
+        api_embeddings_add(e, vector, 4, 1, &out);
+    }
+    api_embeddings_end(e, &out);
+    check_json(out.data, out.len);
+    buf_free(&out);
+    api_embeddings_free(e);
     return 0;
 }
 

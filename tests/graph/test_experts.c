@@ -162,8 +162,8 @@ static void run(int n_experts, int used, bool exact, float *logits)
     struct pool *pool;
     struct flow_options o;
     struct flow_profile p;
-    struct flow *flow;
-    struct graph *g;
+    struct flow *flow = NULL;
+    struct graph *g = NULL;
     struct buf bytes = {0};
     int32_t ids[N_IDS];
     struct err err;

@@ -563,14 +563,14 @@ static void prefill(struct sched *s, int budget)
     for (int i = 0; i < s->n_live; i++)
         s->live[i]->stalled = false;
     oldest = oldest_prompt(s);
-    while (spent < budget / 2 && (c = shortest_prompt(s)) && c != oldest) {
+    while (oldest && spent < budget / 2 && (c = shortest_prompt(s)) && c != oldest) {
         spent += prefill_some(s, c, budget / 2 - spent);
         publish(s);
     }
     if (oldest && oldest->state == CHOICE_PREFILL)
         spent += prefill_some(s, oldest, budget - spent);
     publish(s);
-    while (spent < budget && (c = shortest_prompt(s))) {
+    while (oldest && spent < budget && (c = shortest_prompt(s))) {
         spent += prefill_some(s, c, budget - spent);
         publish(s);
     }

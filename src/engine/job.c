@@ -181,8 +181,10 @@ static void hand_out(struct job *j, struct piece *from, struct job_event *ev)
     for (size_t i = 0; i < j->reading.n_tokens; i++) {
         struct event_token *t = &j->reading.tokens[i];
 
-        t->top = t->n_top ? top : NULL;
-        top += t->n_top;
+        if (t->n_top) { /* else there may be no array to step in */
+            t->top = top;
+            top += t->n_top;
+        }
     }
     ev->kind = j->reading.name.len > 0 ? EVENT_CALL : EVENT_TEXT;
     ev->channel = j->reading.channel;

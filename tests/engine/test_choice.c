@@ -80,7 +80,6 @@ static void answers(
     assert_int_equal(finish.reason, FINISH_STOP);
     assert_int_equal(finish.stop, stop);
     buf_free(&got);
-    c->kv = (struct kv_table){0};
     choice_destroy(c);
     job_unref(j);
 }
@@ -152,7 +151,6 @@ static void what_is_held_when_time_is_up_is_posted(void **state)
         show(&ev, &got, &n);
     assert_string_equal(got.data, "C:x<|tool_call>call:f|");
     buf_free(&got);
-    c->kv = (struct kv_table){0};
     choice_destroy(c);
     job_unref(j);
 }

@@ -26,7 +26,8 @@ static void strip(const struct tiling *how, struct tile t, const struct act *x, 
         t.y = y + (size_t)c0 * t.ldy;
         how->tile(&t);
         c0 += t.n_cols;
-        t.fetch += (size_t)t.fetch_lines * (size_t)(t.k / BLOCK_K) * 64;
+        if (t.fetch_lines)
+            t.fetch += (size_t)t.fetch_lines * (size_t)(t.k / BLOCK_K) * 64;
     }
 }
 

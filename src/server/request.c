@@ -121,11 +121,15 @@ void reply_status(struct request *q, int status, const char *message)
 
 void request_log(const struct request *q, int status, const char *end)
 {
-    struct usage u = q->rsp && !q->working ? api_response_usage(q->rsp) : (struct usage){0};
+    struct usage u = {0};
     char path[80];
 
-    if (q->embeddings && !q->working)
-        u.prompt_tokens = (int)api_embeddings_tokens(q->embeddings);
+    if (!q->working) { /* else both are the helper thread's */
+        if (q->rsp)
+            u = api_response_usage(q->rsp);
+        if (q->embeddings)
+            u.prompt_tokens = (int)api_embeddings_tokens(q->embeddings);
+    }
     snprintf(path, sizeof(path), "%s", q->uri);
     for (char *p = path; *p; p++) {
         if (*p <= ' ' || *p > '~' || *p == '"')

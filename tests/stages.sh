@@ -199,12 +199,14 @@ stage_arm64() {
 }
 
 stage_fuzz() {
-    local f name clang
+    local f name clang targets
     need_to_test && need clang || return
     clang=$(clang -dumpversion)
     need "libclang-rt-${clang%%.*}-dev" || return
-    CC=clang test_build fuzz --buildtype=debugoptimized -Dfuzz=true -Db_lundef=false \
-        -Db_sanitize=address,undefined -Dc_args=-fsanitize=fuzzer-no-link || return
+    CC=clang configure "$WORK/fuzz" --buildtype=debugoptimized -Dtests=enabled -Dfuzz=true \
+        -Db_lundef=false -Db_sanitize=address,undefined -Dc_args=-fsanitize=fuzzer-no-link || return
+    mapfile -t targets < <(ninja -C "$WORK/fuzz" -t targets all | sed -n 's/^\(tests\/fuzz\/fuzz_[a-z0-9_]*\): .*/\1/p')
+    compile "$WORK/fuzz" "${targets[@]}" || return
     for f in "$WORK"/fuzz/tests/fuzz/fuzz_*; do
         [[ -x $f && -f $f ]] || continue
         name=${f##*/}

@@ -61,6 +61,8 @@ struct engine_info {
     int ctx_train, ctx_tokens; /* trained with; longest prompt + answer here */
     int max_sequences;
     int n_threads;
+    int prefill_steps, prefill_tokens; /* the prefill graph: steps, most tokens in one run */
+    int decode_steps;                  /* 0: an embedding model has no decode graph */
     const char *isa, *profile, *kv_type;
     int embed_width; /* 0: the model generates text; else it makes vectors of so many floats */
 };

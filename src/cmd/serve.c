@@ -44,6 +44,10 @@ static void on_ready(void *ud, const struct engine_info *i, double load_s)
            "sequences, %d threads, %s, profile %s\n",
         (double)i->weight_bytes / 1048576, (double)i->kv_bytes / 1048576, i->kv_type, i->ctx_tokens,
         i->max_sequences, i->n_threads, i->isa, i->profile);
+    printf("graphs: prefill of up to %d tokens in %d steps", i->prefill_tokens, i->prefill_steps);
+    if (i->decode_steps)
+        printf(", decode of up to %d sequences in %d", i->max_sequences, i->decode_steps);
+    puts(" (gemmad graph prints them)");
     if (!a->cfg.model[0])
         puts("This is the demo model: tiny, trained for this project, good for trying the server "
              "and "

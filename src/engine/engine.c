@@ -153,6 +153,9 @@ static void fill_info(struct engine *e)
     e->info.ctx_train = rt->hp.context;
     e->info.max_sequences = e->opts.max_sequences;
     e->info.n_threads = pool_threads(rt->pool);
+    e->info.prefill_steps = graph_n_steps(rt->prefill);
+    e->info.prefill_tokens = graph_max_tokens(rt->prefill);
+    e->info.decode_steps = rt->decode ? graph_n_steps(rt->decode) : 0;
     e->info.isa = isa_name(rt->kernels.isa);
     e->info.profile = profile && strcmp(profile, "reference") == 0 ? "reference" : "default";
     e->info.embed_width = rt->hp.bidirectional ? graph_out_width(rt->prefill) : 0;

@@ -80,6 +80,11 @@ int graph_out_width(const struct graph *g)
     return g->out_width;
 }
 
+int graph_n_steps(const struct graph *g)
+{
+    return g->n_steps;
+}
+
 int graph_max_tokens(const struct graph *g)
 {
     return g->max_rows;

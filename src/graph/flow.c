@@ -153,16 +153,17 @@ static int describe_head(struct flow *f, int x)
 static void describe_drafter(struct flow *f)
 {
     const struct hparams *hp = f->hp;
+    const char *block = hp->projections_in_block ? "blk.0." : "";
     int x = ir_value(&f->ir, ROWS_TOKENS, 2 * hp->backbone_width, "target state"), state;
 
     ir_node(&f->ir, IR_INPUT, -1, -1, x);
     x = flow_linear(f, -1, x, "embedding",
-        ir_weight(hp->width, 2 * hp->backbone_width, "nextn.pre_projection.weight"));
+        ir_weight(hp->width, 2 * hp->backbone_width, "%snextn.pre_projection.weight", block));
     for (int i = 0; i < flow_n_layers(f); i++)
         x = one_layer(f, i, x);
     x = flow_norm(f, -1, x, "norm output", ir_weight(1, hp->width, "output_norm.weight"));
     state = flow_linear(f, -1, x, "state",
-        ir_weight(hp->backbone_width, hp->width, "nextn.post_projection.weight"));
+        ir_weight(hp->backbone_width, hp->width, "%snextn.post_projection.weight", block));
     f->ir.values[state].tap = true;
     state = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
     ir_node(&f->ir, IR_GATHER, -1, x, state);

@@ -107,6 +107,7 @@ struct graph {
     int *out_row;      /* (max_out) token row of each OUT row */
     float **out_ptr;   /* (max_out) where the caller wants it */
     bool no_window;    /* a mask stands for the windows */
+    bool rope_baked;   /* a fixed decode graph: cos and sin hold its one row since the first run */
     bool rope_given;   /* cos and sin hold this run's rows already */
     struct exec *exec; /* graph_exec()'s pages; NULL until it is first used */
 };

@@ -274,11 +274,13 @@ int graph_exec(struct graph *g, const struct graph_io *io, struct err *err)
     for (int s = 0; s < g->max_seqs; s++)
         describe(g, io, s, seq, past);
     g->no_window = io->custom_mask != NULL;
-    g->rope_given = io->rope_cos != NULL;
-    if (g->rope_given)
+    if (io->rope_cos)
         take_rope(g, io);
+    g->rope_given = io->rope_cos || (g->rope_baked && !io->positions);
     graph_run(g, &g->exec->memory, g->exec->seqs, g->max_seqs);
     g->no_window = g->rope_given = false;
+    g->rope_baked =
+        g->mode == FLOW_DECODE && !g->options.dynamic_past && !io->rope_cos && !io->positions;
     for (int s = 0; io->new_k && s < g->max_seqs; s++)
         for (int i = 0; i < g->n_layers; i++)
             if (has_own_kv(g, i))

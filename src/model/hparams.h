@@ -78,8 +78,10 @@ struct hparams {
     int token_proj; /* width that token_proj.weight maps every final state to before the mean; 0 =
                        none (EmbeddingGemma 2) */
     /* Drafters (Gemma 4 assistants): width of the target model whose embeddings, final states, K
-     * and V they read; they have no K and V of their own. 0 = no drafter. */
+     * and V they read; they have no K and V of their own. 0 = no drafter. Some files count the
+     * projections to the first block. */
     int backbone_width;
+    bool projections_in_block;
     int n_rope;
     struct rope_spec rope[2];
     struct hparams_layer layers[HPARAMS_MAX_LAYERS];

@@ -40,6 +40,7 @@ static int read_drafter(struct reader *rd)
             shared, hp->n_layers);
     for (int i = 0; i < hp->n_layers; i++)
         hp->layers[i].kv_layer = -1;
+    hp->projections_in_block = layer_tensor(rd, 0, "nextn.pre_projection.weight") != NULL;
     return hparams_need_int(rd, "embedding_length_out", 1, MAX_WIDTH, &hp->backbone_width);
 }
 

@@ -216,7 +216,8 @@ stage_fuzz() {
 
 # What a run finds stays in $WORK/corpus, so that the next one starts there.
 run_fuzzer() {
-    local corpus=$WORK/corpus/$2 seeds=tests/fuzz/corpus/$2
+    local corpus=$WORK/corpus/$2 family=${2#fuzz_} seeds
+    seeds=tests/fuzz/corpus/${family%%_*}
     mkdir -p "$corpus" "$WORK/crashes"
     [[ -d $seeds ]] && corpus="$corpus $seeds"
     # shellcheck disable=SC2086 # two folders

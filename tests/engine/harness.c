@@ -12,6 +12,8 @@
 #include "engine/private.h"
 #include "fake.h"
 
+enum { WAIT_S = 60 }; /* for one event: a real model under the thread sanitizer needs 20 */
+
 static void on_wake(void *ud)
 {
     struct harness *h = ud;
@@ -72,7 +74,7 @@ void harness_next(struct harness *h, struct job *j, struct job_event *ev)
     int r = 0;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += WAIT_S;
     for (;;) {
         unsigned seen;
         bool ready, got;
@@ -90,7 +92,7 @@ void harness_next(struct harness *h, struct job *j, struct job_event *ev)
             r = pthread_cond_timedwait(&h->woken, &h->lock, &until);
         pthread_mutex_unlock(&h->lock);
         if (r)
-            fail_msg("no event came for 20 s");
+            fail_msg("no event came for %d s", WAIT_S);
     }
 }
 

@@ -108,8 +108,8 @@ static void describe(struct file *f, int n_experts, int used)
         }
         /* A router of zeros: every expert is as likely, so the first ones are taken, each with the
          * same weight. */
-        add(f, in_layer(l, "ffn_gate_inp"), xcalloc((size_t)WIDTH * (size_t)n_experts, sizeof(float)),
-            WIDTH, n_experts, 0);
+        add(f, in_layer(l, "ffn_gate_inp"),
+            xcalloc((size_t)WIDTH * (size_t)n_experts, sizeof(float)), WIDTH, n_experts, 0);
         add_experts(f, l, "ffn_gate", WIDTH, FFN, n_experts, used);
         add_experts(f, l, "ffn_up", WIDTH, FFN, n_experts, used);
         add_experts(f, l, "ffn_down", FFN, WIDTH, n_experts, used);

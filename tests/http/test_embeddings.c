@@ -332,6 +332,7 @@ static void a_client_that_leaves_is_forgotten(void **state)
     sleep_ms(5);
     hang_up_hard(fd);
     buf_free(&body);
+    wait_metric(&d, "gemmad_http_requests_in_flight", 0); /* not still becoming jobs */
     wait_metric(&d, "gemmad_requests_running", 0);
     wait_metric(&d, "gemmad_requests_waiting", 0);
     ask_post(&d, &a, "/v1/embeddings", "{\"input\":\"x\"}");

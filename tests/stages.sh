@@ -96,7 +96,7 @@ run_meson() {
 # ---- the stages ---------------------------------------------------------------------------------
 
 stage_style() {
-    need clang-format shellcheck || return
+    need_to_build && need clang-format shellcheck || return # headers are compiled here
     local files scripts
     mapfile -t files < <(find src include tests -name '*.[ch]' | sort)
     mapfile -t scripts < <(find dev .ci tests systemd docker -type f \

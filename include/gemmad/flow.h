@@ -54,6 +54,8 @@ enum flow_output {
 
 struct flow_hooks;
 
+enum { FLOW_MAX_ROPE_BYTES = 1 << 30 };
+
 struct flow_options {
     enum flow_mode mode;
     int batch; /* sequences of a run */
@@ -69,6 +71,11 @@ struct flow_options {
                          window masks */
     bool taps;        /* keep every stage's output for graph_tap() */
     int effective_num_layers; /* stop after this many layers; 0 = all */
+    /* How the cos and sin rows that turn q and k come about. 0: every run computes those of its
+     * tokens, at any position. n: flow_build() makes tables of positions 0 .. n - 1, two where
+     * layers differ, and runs take their rows from there, the same bits; graph_exec() refuses a
+     * position beyond. At most the model's context, and tables of FLOW_MAX_ROPE_BYTES. */
+    int rope_positions;
     /* A drafter (Gemma 4 assistant) attends to the pages of its target: the target's shape,
      * borrowed while the graph lives. Rows come from graph_seq.input; the "state" tap is what the
      * next draft starts from. NULL for everything else. */
@@ -181,6 +188,7 @@ void flow_profile_default(struct flow_profile *p);
 int flow_profile_load(
     struct flow_profile *p, const char *path, enum flow_mode mode, struct err *err);
 void flow_profile_print(const struct flow_profile *p, enum flow_mode mode, struct buf *out);
+char *flow_profile_text(const struct flow_profile *p, enum flow_mode mode); /* caller frees */
 
 /* Compiles. Each weight is taken once by its name; GD_EFORMAT names one that is missing, has
  * another shape, or is left over, GD_EINVAL one that is used twice. The store, pool and kernels
@@ -191,6 +199,7 @@ void graph_destroy(struct graph *g); /* NULL is fine */
 
 /* One line per operation and per step, for people; dot: a Graphviz digraph instead. */
 void graph_print(const struct graph *g, bool dot, struct buf *out);
+char *graph_text(const struct graph *g, bool dot); /* the same as a string; caller frees */
 
 /* ---- running it on tensors ---- */
 
@@ -216,6 +225,27 @@ struct graph_io {
 
 int graph_exec(struct graph *g, const struct graph_io *io, struct err *err);
 
+/* ---- rotation ----
+ *
+ * Pair i of a head of n_dims numbers, x[i] and x[i + n_dims / 2], turns by the angle
+ * position * inv_freq[i], a product in f32, with
+ *   inv_freq[i] = (float)(1 / freq_base^(2 i / n_dims)) * freq_scale / factor[i],
+ * freq_scale being 1 over the factor of linear scaling and factor[i] the tensor rope_freqs.weight,
+ * both 1 where the model has none. Table 0 is of the layers that see everything, table 1 of the
+ * sliding ones, where the model has such. */
+struct graph_rope {
+    int n_pairs;            /* n_dims / 2 */
+    const float *inv_freq;  /* (n_pairs) */
+    int n_positions;        /* flow_options.rope_positions, */
+    const float *cos, *sin; /* and the tables (n_positions, n_pairs); NULL when it is 0 */
+};
+/* Borrowed from the graph. False: the model has no such table. */
+bool graph_rope(const struct graph *g, int table, struct graph_rope *out);
+/* The rows of positions first .. first + n - 1, (n, n_pairs) each: what a table holds and what
+ * graph_io.rope_cos and rope_sin take. */
+void flow_rope_rows(
+    const float *inv_freq, int n_pairs, int first, int n, float *cos_rows, float *sin_rows);
+
 /* After a run of a graph built with taps: rows of the named stage ("embedding", "layer 3", "norm
  * input", "norm output"; Gemma 3n's further streams "layer 3.1"), (rows, width), valid until the
  * next run; NULL: no such stage. */
@@ -234,6 +264,7 @@ int flow_model_build(struct graph **out, struct flow_model *m, const struct flow
 /* Sizes of the model, without its private header. */
 struct flow_model_size {
     int n_layers, width, vocab, n_rope_tables;
+    int context; /* positions it was trained for */
 };
 void flow_model_size(const struct flow_model *m, struct flow_model_size *out);
 /* Heads of a layer as flow_layer_info has them. */

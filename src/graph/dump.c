@@ -76,8 +76,20 @@ void graph_print(const struct graph *g, bool dot, struct buf *out)
         "of buffers\n",
         g->mode == FLOW_PREFILL ? "prefill" : "decode", g->n_layers, g->max_rows, g->max_seqs,
         g->n_ir_before, g->n_steps, (double)(g->arena_bytes + g->scratch_bytes) / (1 << 20));
+    if (g->rope_memory)
+        buf_printf(out, "rope: %d table%s of %d positions, %.1f MiB\n", g->hp.n_rope,
+            g->hp.n_rope == 1 ? "" : "s", g->options.rope_positions,
+            (double)g->rope_bytes / (1 << 20));
     if (g->profile.verbose)
         buf_printf(out, "passes: constants changed %d, fusion %d, dead code %d\n", g->changes[0],
             g->changes[1], g->changes[2]);
     print_text(g, out);
+}
+
+char *graph_text(const struct graph *g, bool dot)
+{
+    struct buf out = {0};
+
+    graph_print(g, dot, &out);
+    return buf_take(&out);
 }

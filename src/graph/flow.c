@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "graph/rope.h"
 
 void flow_options_default(struct flow_options *o)
 {
@@ -43,6 +44,34 @@ static int check_mode(const struct flow_options *o, struct err *err)
     return 0;
 }
 
+static int check_rope(const struct flow_options *o, const struct hparams *hp, struct err *err)
+{
+    size_t bytes;
+
+    if (o->rope_positions < 0 || o->rope_positions > hp->context)
+        return err_set_at(err, GD_EINVAL, "rope_positions", "rope_positions must be 0..%d, not %d",
+            hp->context, o->rope_positions);
+    if (o->rope_positions && o->mode == FLOW_PREFILL && !o->dynamic_seq &&
+        o->seq > o->rope_positions)
+        return err_set_at(err, GD_EINVAL, "rope_positions",
+            "rope_positions is %d, but the graph runs %d tokens", o->rope_positions, o->seq);
+    if (!rope_table_bytes(hp, o->rope_positions, &bytes) || bytes > FLOW_MAX_ROPE_BYTES)
+        return err_set_at(err, GD_ETOOBIG, "rope_positions",
+            "rope tables of %d positions are larger than %d MiB", o->rope_positions,
+            FLOW_MAX_ROPE_BYTES >> 20);
+    return 0;
+}
+
+static int check_layers(const struct flow_options *o, const struct hparams *hp, struct err *err)
+{
+    int n = o->effective_num_layers ? o->effective_num_layers : hp->n_layers;
+
+    if (n < 0 || n > hp->n_layers)
+        return err_set_at(err, GD_EINVAL, "effective_num_layers",
+            "effective_num_layers must be 0..%d, not %d", hp->n_layers, o->effective_num_layers);
+    return 0;
+}
+
 static int check(const struct flow_options *o, const struct hparams *hp, struct err *err)
 {
     int r = check_mode(o, err);
@@ -67,10 +96,8 @@ static int check(const struct flow_options *o, const struct hparams *hp, struct 
     if (o->past_seq < 0 || o->past_seq > hp->context)
         return err_set_at(
             err, GD_EINVAL, "past_seq", "past_seq must be 0..%d, not %d", hp->context, o->past_seq);
-    if (o->effective_num_layers < 0 || o->effective_num_layers > hp->n_layers)
-        return err_set_at(err, GD_EINVAL, "effective_num_layers",
-            "effective_num_layers must be 0..%d, not %d", hp->n_layers, o->effective_num_layers);
-    return 0;
+    r = check_layers(o, hp, err);
+    return r < 0 ? r : check_rope(o, hp, err);
 }
 
 int flow_n_layers(const struct flow *f)

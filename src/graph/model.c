@@ -67,7 +67,8 @@ void flow_model_size(const struct flow_model *m, struct flow_model_size *out)
     *out = (struct flow_model_size){.n_layers = m->hp.n_layers,
         .width = m->hp.width,
         .vocab = m->hp.vocab,
-        .n_rope_tables = m->hp.n_rope};
+        .n_rope_tables = m->hp.n_rope,
+        .context = m->hp.context};
 }
 
 void flow_model_layer(const struct flow_model *m, int layer, struct flow_layer_info *out)

@@ -3,7 +3,6 @@
  * A value's buffer is free again after its last reader; taps and the result keep theirs. */
 #include "graph/plan.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "base/mem.h"
 #include "graph/flow.h"
 #include "graph/moe.h"
+#include "graph/rope.h"
 
 int kv_group_of(const struct hparams_layer *l)
 {
@@ -345,13 +345,6 @@ static int allocate_scratch(struct graph *g, struct err *err)
             err, GD_ENOMEM, "no memory for the graph's scratch (%zu bytes)", g->scratch_bytes);
     g->scratch_memory = c.base;
     carve_all(g, &c);
-    for (int t = 0; t < g->hp.n_rope; t++) {
-        const struct rope_spec *r = &g->hp.rope[t];
-
-        for (int i = 0; i < r->n_dims / 2; i++)
-            g->inv_freq[t][i] = (float)(1.0 / pow((double)r->freq_base, 2.0 * i / r->n_dims)) *
-                                r->freq_scale / (g->rope_factors[t] ? g->rope_factors[t][i] : 1);
-    }
     return 0;
 }
 
@@ -385,19 +378,6 @@ static step_fn *step_of(const struct ir_node *n)
     case IR_CUSTOM: return step_custom;
     }
     return NULL;
-}
-
-static int take_rope_factors(struct graph *g, struct weight_store *store, struct err *err)
-{
-    int r = 0;
-
-    for (int t = 0; r == 0 && t < g->hp.n_rope; t++) {
-        struct ir_weight w = ir_weight(1, g->hp.rope[t].n_dims / 2, "rope_freqs.weight");
-
-        if (g->hp.rope[t].factors)
-            r = weight_store_vector(store, &w, &g->rope_factors[t], err);
-    }
-    return r;
 }
 
 /* Image and audio encoders of multimodal files, as llama.cpp and Hugging Face name them. */
@@ -449,7 +429,7 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
 
     weight_store_begin(store);
     if (r == 0)
-        r = take_rope_factors(g, store, err);
+        r = rope_take_factors(g, store, err);
     g->n_steps = g->ir.n_nodes;
     g->steps = xcalloc((size_t)g->n_steps, sizeof(*g->steps));
     for (int i = 0; r == 0 && i < g->n_steps; i++) {
@@ -465,7 +445,9 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
     }
     if (r == 0 && g->complete)
         r = weight_store_end(store, may_be_left, g, err);
-    return r < 0 ? r : allocate_scratch(g, err);
+    if (r == 0)
+        r = allocate_scratch(g, err);
+    return r < 0 ? r : rope_prepare(g, err);
 }
 
 static void copy_ir(struct ir *dst, const struct ir *src)
@@ -539,6 +521,7 @@ void graph_destroy(struct graph *g)
         return;
     mem_aligned_free(g->arena, g->arena_bytes);
     mem_aligned_free(g->scratch_memory, g->scratch_bytes);
+    mem_aligned_free(g->rope_memory, g->rope_bytes);
     for (int i = 0; i < g->n_steps && g->steps; i++)
         free(g->steps[i].moe);
     exec_free(g);

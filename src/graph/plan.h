@@ -94,6 +94,10 @@ struct graph {
     size_t scratch_bytes;
     float *inv_freq[ROPE_TABLES];               /* (head_dim / 2) */
     float *cos[ROPE_TABLES], *sin[ROPE_TABLES]; /* (max_rows, head_dim / 2) of this run's rows */
+    /* With options.rope_positions, (rope_positions, head_dim / 2) of every position. */
+    float *all_cos[ROPE_TABLES], *all_sin[ROPE_TABLES];
+    float *rope_memory; /* the four of them */
+    size_t rope_bytes;
 
     /* The run in progress. */
     int max_rows, max_seqs, max_out;

@@ -236,3 +236,11 @@ void flow_profile_print(const struct flow_profile *p, enum flow_mode mode, struc
         if (p->override[t] >= 0 && dtype_find(t))
             buf_printf(out, "matmul.%s = %s\n", dtype_find(t)->name, backends[p->override[t]]);
 }
+
+char *flow_profile_text(const struct flow_profile *p, enum flow_mode mode)
+{
+    struct buf out = {0};
+
+    flow_profile_print(p, mode, &out);
+    return buf_take(&out);
+}

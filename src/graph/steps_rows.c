@@ -1,6 +1,5 @@
 /* steps_rows.c - steps that treat each row by itself: threads take contiguous shares of the rows.
  */
-#include <math.h>
 #include <string.h>
 
 #include "graph/plan.h"
@@ -75,27 +74,6 @@ void step_rope(struct graph *g, struct step *s, int thread)
         memcpy(y, row_at(g, &s->in[0], r), (size_t)(s->node.n_heads * d) * sizeof(*y));
         for (int h = 0; h < s->node.n_heads; h++)
             g->k->rope(y + h * d, g->cos[table] + at, g->sin[table] + at, d);
-    }
-}
-
-/* The angle of pair i at position p is p * inv_freq[i], computed in f32 as the models were trained.
- */
-void step_rope_rows(struct graph *g, struct step *s, int thread)
-{
-    int first, last;
-
-    pool_share(g->n_rows, thread, g->n_threads, &first, &last);
-    for (int table = 0; table < g->hp.n_rope; table++) {
-        int half = g->hp.rope[table].n_dims / 2;
-
-        for (int r = first; r < last; r++) {
-            float *c = g->cos[table] + (size_t)r * (size_t)half;
-            float *d = g->sin[table] + (size_t)r * (size_t)half;
-            float pos = (float)(g->pos[r] + g->seqs[g->seq_of[r]].shift);
-
-            for (int i = 0; i < half; i++)
-                sincosf(pos * g->inv_freq[table][i], d + i, c + i);
-        }
     }
 }
 

@@ -200,6 +200,21 @@ static int check_decode(const struct graph *g, const struct graph_io *io, int pa
     return 0;
 }
 
+/* Whether the rope tables hold the run's last position; rows that are inputs need none. */
+static int check_rope(const struct graph *g, const struct graph_io *io, int last, struct err *err)
+{
+    int n = g->options.rope_positions;
+
+    if (!n || io->rope_cos)
+        return 0;
+    for (int s = 0; io->positions && s < g->max_seqs; s++)
+        last = s == 0 || io->positions[s] > last ? io->positions[s] : last;
+    if (last >= n)
+        return err_set_at(err, GD_EINVAL, "rope_positions",
+            "position %d lies beyond the graph's rope tables of %d positions", last, n);
+    return 0;
+}
+
 static int check(
     const struct graph *g, const struct graph_io *io, int seq, int past, struct err *err)
 {
@@ -225,7 +240,7 @@ static int check(
             return err_set_at(
                 err, GD_EINVAL, "new_k", "new_k and new_v of layer %d are missing", i);
     r = o->mode == FLOW_PREFILL ? check_prefill(g, io, seq, err) : check_decode(g, io, past, err);
-    return r;
+    return r < 0 ? r : check_rope(g, io, past + seq - 1, err);
 }
 
 /* ---- the run ---- */

@@ -261,6 +261,29 @@ const struct hparams *flow_model_hparams(const struct flow_model *m);
 int flow_model_build(struct graph **out, struct flow_model *m, const struct flow *f,
     const struct flow_profile *p, struct err *err);
 
+/* A tensor as GGUF files name and lay it out: "blk.3.attn_q.weight"; dims[0] is contiguous, so a
+ * matrix (rows, k) has dims {k, rows}; norm weights are what is multiplied by, with the 1 of
+ * Hugging Face folders added. */
+struct flow_tensor {
+    const char *name;
+    int type; /* GGUF type id: 0 F32, 1 F16, 30 BF16, 8 Q8_0, 2 Q4_0, 12 Q4_K, 14 Q6_K ... */
+    int n_dims;
+    int64_t dims[4];
+    const void *data; /* any alignment */
+    size_t bytes;
+};
+/* The model's tensor number i, from 0, borrowed from the model. False past the last. */
+bool flow_model_tensor(const struct flow_model *m, size_t i, struct flow_tensor *out);
+/* A model with weights of the caller's own: shape and tokenizer are those of the GGUF or folder at
+ * path (keys and a tokenizer are enough; tensors of its own are not looked at), the weights are the
+ * n tensors given. The array and the names may go afterwards; the data is borrowed until
+ * flow_model_close(), for a build reads and packs what it takes, and per-layer embedding tables
+ * stay where they are. GD_EFORMAT names a tensor that is there twice, or whose type, shape and
+ * bytes do not fit each other; the build names one that is missing, surplus or of another shape
+ * than the model's. */
+int flow_model_open_tensors(struct flow_model **out, const char *path,
+    const struct flow_tensor *tensors, size_t n, int n_threads, struct err *err);
+
 /* Sizes of the model, without its private header. */
 struct flow_model_size {
     int n_layers, width, vocab, n_rope_tables;

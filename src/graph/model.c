@@ -1,6 +1,7 @@
 /* model.c - a model file for programs that link the graph library: file, shape, weights, threads.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cpu.h"
 #include "base/mem.h"
@@ -19,11 +20,10 @@ struct flow_model {
     struct weight_store *weights;
 };
 
-int flow_model_open(struct flow_model **out, const char *path, int n_threads, struct err *err)
+/* What follows once the source is open (r is 0) with all its tensors. */
+static int finish_open(
+    struct flow_model **out, struct flow_model *m, int n_threads, int r, struct err *err)
 {
-    struct flow_model *m = xcalloc(1, sizeof(*m));
-    int r = source_open(&m->src, path, err);
-
     if (r == 0)
         r = hparams_read(&m->hp, m->src, err);
     if (r == 0)
@@ -38,6 +38,51 @@ int flow_model_open(struct flow_model **out, const char *path, int n_threads, st
     m->weights = weight_store_create(m->src, m->pool);
     *out = m;
     return 0;
+}
+
+int flow_model_open(struct flow_model **out, const char *path, int n_threads, struct err *err)
+{
+    struct flow_model *m = xcalloc(1, sizeof(*m));
+
+    return finish_open(out, m, n_threads, source_open(&m->src, path, err), err);
+}
+
+int flow_model_open_tensors(struct flow_model **out, const char *path,
+    const struct flow_tensor *tensors, size_t n, int n_threads, struct err *err)
+{
+    struct flow_model *m = xcalloc(1, sizeof(*m));
+    struct tensor *at = calloc(n ? n : 1, sizeof(*at));
+    int r;
+
+    for (size_t i = 0; i < n && at; i++) {
+        const struct flow_tensor *from = &tensors[i];
+
+        at[i] = (struct tensor){.name = from->name,
+            .type = (uint32_t)from->type,
+            .n_dims = from->n_dims,
+            .data = from->data,
+            .bytes = from->bytes};
+        memcpy(at[i].ne, from->dims, sizeof(at[i].ne));
+    }
+    r = at ? source_open_given(&m->src, path, &(struct given_tensors){at, n}, err)
+           : err_set(err, GD_ENOMEM, "no memory for a list of %zu tensors", n);
+    free(at);
+    return finish_open(out, m, n_threads, r, err);
+}
+
+bool flow_model_tensor(const struct flow_model *m, size_t i, struct flow_tensor *out)
+{
+    const struct tensor *t = source_tensor_at(m->src, i);
+
+    if (!t)
+        return false;
+    *out = (struct flow_tensor){.name = t->name,
+        .type = (int)t->type,
+        .n_dims = t->n_dims,
+        .data = t->data,
+        .bytes = t->bytes};
+    memcpy(out->dims, t->ne, sizeof(out->dims));
+    return true;
 }
 
 void flow_model_close(struct flow_model *m)

@@ -12,9 +12,8 @@
 #include "kernels/dtype.h"
 #include "model/gguf_part.h"
 
-/* GGUF limits a tensor's name to 64 bytes with the NUL. Alignments beyond a page or two make no
- * sense. */
-enum { MAX_TENSOR_NAME = 63, MAX_DIMS = 4, DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 65536 };
+/* Alignments beyond a page or two make no sense. */
+enum { MAX_DIMS = 4, DEFAULT_ALIGNMENT = 32, MAX_ALIGNMENT = 65536 };
 
 /* Far above any vocabulary: even a file that is truly large must not make us read for minutes. */
 enum { MAX_ARRAY = 1 << 24 };
@@ -253,44 +252,11 @@ int gguf_part_open(struct gguf_part *p, struct source *s, const char *path, stru
     return r < 0 ? r : read_keys(p, err);
 }
 
-static int refuse_type(const char *tensor, uint32_t type, struct err *err)
-{
-    const char *name = dtype_name(type);
-
-    if (!name)
-        return err_set_at(err, GD_EFORMAT, tensor,
-            "The tensor %s has type number %u, which GGUF does not know.", tensor, type);
-    return err_set_at(err, GD_ENOTSUP, tensor,
-        "The tensor %s has type %s, which gemmad cannot compute with; requantise the file to "
-        "Q4_K_M, Q8_0 or another type it knows.",
-        tensor, name);
-}
-
 /* Where a tensor lies in the data section. */
 struct span {
     uint64_t offset, bytes;
     size_t i_tensor;
 };
-
-static int size_tensor(struct tensor *t, struct err *err)
-{
-    const struct dtype_info *type = dtype_find(t->type);
-    size_t bytes;
-
-    if (!type)
-        return refuse_type(t->name, t->type, err);
-    if (t->ne[0] % type->block != 0)
-        return err_set_at(err, GD_EFORMAT, t->name,
-            "The tensor %s has rows of %lld values, but %s comes in blocks of %d.", t->name,
-            (long long)t->ne[0], type->name, type->block);
-    bytes = (size_t)(t->ne[0] / type->block);
-    if (!mem_mul(bytes, (size_t)type->bytes, &bytes) || !mem_mul(bytes, (size_t)t->ne[1], &bytes) ||
-        !mem_mul(bytes, (size_t)t->ne[2], &bytes) || !mem_mul(bytes, (size_t)t->ne[3], &bytes))
-        return err_set_at(
-            err, GD_EFORMAT, t->name, "The tensor %s has a shape too large for any file.", t->name);
-    t->bytes = bytes;
-    return 0;
-}
 
 static int read_shape(struct gguf_part *p, struct tensor *t, struct err *err)
 {
@@ -325,10 +291,10 @@ static int read_tensor_info(
     snprintf(which, sizeof(which), "tensor %u", (unsigned)number + 1);
     if (!take_string(p, &name, &len))
         return cut(p, "the name of", which, err);
-    if (!name_valid(name, len, MAX_TENSOR_NAME))
+    if (!name_valid(name, len, SOURCE_MAX_TENSOR_NAME))
         return err_set_at(err, GD_EFORMAT, which,
             "%s: the name of %s must be 1 to %d printable ASCII characters.", p->name.text, which,
-            MAX_TENSOR_NAME);
+            SOURCE_MAX_TENSOR_NAME);
     t = source_add_tensor(s, name, len);
     if (!t) {
         show(&shown, name, len);
@@ -340,7 +306,7 @@ static int read_tensor_info(
         return r;
     if (!take(p, &t->type, sizeof(t->type)) || !take(p, &span->offset, sizeof(span->offset)))
         return cut(p, "the tensor", t->name, err);
-    r = size_tensor(t, err);
+    r = source_size_tensor(t, err);
     span->bytes = t->bytes;
     span->i_tensor = s->tensor_names.n - 1;
     return r;

@@ -349,18 +349,24 @@ static int check_rows(const struct hf_files *f, const char *gguf, const char *hf
 
     if (t && rows >= 0 && t->ne[1] != rows)
         return err_set_at(err, GD_EFORMAT, key, "config.json: %s is %lld, but %s has %lld rows.",
-            key, (long long)rows, hf, (long long)t->ne[1]);
+            key, (long long)rows, f->s->given ? gguf : hf, (long long)t->ne[1]);
     return 0;
 }
 
 static int check_tables(const struct hf_files *f, struct err *err)
 {
+    const char *head = f->s->given ? "output.weight" : "lm_head.weight";
     int r;
 
     if (!f->config.tied && !source_tensor(f->s, "output.weight"))
-        return err_set_at(err, GD_EFORMAT, "lm_head.weight",
+        return err_set_at(err, GD_EFORMAT, head,
             "config.json says in tie_word_embeddings that the head is separate, but there is no "
-            "lm_head.weight.");
+            "%s.",
+            head);
+    if (f->config.tied && source_tensor(f->s, "output.weight"))
+        return err_set_at(err, GD_EFORMAT, head,
+            "The tensor %s is not part of this model: config.json ties the head to the embedding.",
+            head);
     r = check_rows(
         f, "token_embd.weight", "embed_tokens.weight", "vocab_size", f->config.vocab, err);
     return r < 0 ? r
@@ -368,7 +374,8 @@ static int check_tables(const struct hf_files *f, struct err *err)
                        "vocab_size_per_layer_input", f->config.per_layer_vocab, err);
 }
 
-int hf_read(struct source *s, const char *folder, struct err *err)
+int hf_read(
+    struct source *s, const char *folder, const struct given_tensors *given, struct err *err)
 {
     struct hf_files f = {.s = s, .path = folder};
     struct mapping config;
@@ -383,7 +390,7 @@ int hf_read(struct source *s, const char *folder, struct err *err)
         r = hf_config_read(s, &f.config, config.data, config.size, err);
     s->arch = (int)f.config.arch;
     if (r == 0)
-        r = find_weights(&f, err);
+        r = given ? source_give(s, given, err) : find_weights(&f, err);
     if (r == 0)
         r = finish_stacks(&f, err);
     if (r == 0 && f.config.arch == GEMMA_EMBEDDING)

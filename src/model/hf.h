@@ -12,9 +12,11 @@
 #include "model/source_build.h"
 #include "model/source_show.h"
 
-/* Fills an empty source from the folder. On failure s is half filled and source_close() cleans it
- * up. Nothing is read of the tokenizer. */
-int hf_read(struct source *s, const char *folder, struct err *err);
+/* Fills an empty source from the folder; the tensors are its own or, where given is not NULL,
+ * those. On failure s is half filled and source_close() cleans it up. Nothing is read of the
+ * tokenizer. */
+int hf_read(
+    struct source *s, const char *folder, const struct given_tensors *given, struct err *err);
 
 /* ---- parts of the reader */
 

@@ -86,7 +86,7 @@ static int read_dense(struct hf_files *f, const char *folder, int n, struct err 
     f->dense = name;
     if (!plain)
         r = unsupported(file, "asks for a bias or an activation function", err);
-    else
+    else if (!f->s->given)
         r = hf_read_weights(f, weights, take_dense, err);
     f->dense = NULL;
     in = hf_json_get(config, "in_features");
@@ -94,9 +94,9 @@ static int read_dense(struct hf_files *f, const char *folder, int n, struct err 
     t = source_tensor(f->s, name);
     fits = t && cJSON_IsNumber(in) && cJSON_IsNumber(out) && in->valuedouble == (double)t->ne[0] &&
            out->valuedouble == (double)t->ne[1];
-    if (r == 0 && !t)
+    if (r == 0 && !t && !f->s->given)
         r = err_set_at(err, GD_EFORMAT, "linear.weight", "%s lacks linear.weight.", weights);
-    else if (r == 0 && !fits)
+    else if (r == 0 && !fits && !f->s->given)
         r = err_set_at(err, GD_EFORMAT, "in_features",
             "%s: in_features and out_features are not the shape of linear.weight.", file);
     cJSON_Delete(config);

@@ -16,6 +16,12 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are littl
 
 int source_open(struct source **out, const char *path, struct err *err)
 {
+    return source_open_given(out, path, NULL, err);
+}
+
+int source_open_given(
+    struct source **out, const char *path, const struct given_tensors *given, struct err *err)
+{
     struct source *s;
     struct shown name;
     struct stat st;
@@ -28,7 +34,12 @@ int source_open(struct source **out, const char *path, struct err *err)
     s = xcalloc(1, sizeof(*s));
     s->path = xstrdup(path);
     s->is_folder = S_ISDIR(st.st_mode);
-    r = s->is_folder ? hf_read(s, path, err) : gguf_read(s, path, err);
+    s->given = given != NULL;
+    r = s->is_folder ? hf_read(s, path, given, err) : gguf_read(s, path, err);
+    if (r == 0 && given && !s->is_folder) {
+        source_drop_tensors(s);
+        r = source_give(s, given, err);
+    }
     if (r == 0)
         r = source_unchanged(s, err);
     if (r < 0) {
@@ -44,8 +55,7 @@ void source_close(struct source *s)
     if (!s)
         return;
     values_free(&s->values);
-    names_free(&s->tensor_names);
-    free(s->tensors);
+    source_drop_tensors(s);
     for (size_t i = 0; i < s->n_owned; i++)
         free(s->owned[i]);
     free(s->owned);
@@ -95,7 +105,7 @@ const char *source_key_origin(const struct source *s, const char *key)
 
 const char *source_tensor_origin(const struct source *s, const char *name, char out[96])
 {
-    return s->is_folder ? hf_original(name, (enum gemma_arch)s->arch, out) : name;
+    return s->is_folder && !s->given ? hf_original(name, (enum gemma_arch)s->arch, out) : name;
 }
 
 /* A number of any integer type; false for another type, or for a u64 that int64_t cannot hold. */

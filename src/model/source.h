@@ -20,7 +20,8 @@ struct tensor {
     int64_t ne[4];       /* ne[0] is contiguous; unused entries are 1 */
     const uint8_t *data; /* mostly in the file mapping; unaligned */
     size_t bytes;
-    bool in_memory; /* data is memory of the source, not the file mapping */
+    bool in_memory; /* data is memory, not the file mapping */
+    bool given;     /* by the caller of source_open_given() */
 };
 
 struct source;
@@ -29,6 +30,16 @@ struct source;
  * (config.json and safetensors). */
 int source_open(struct source **out, const char *path, struct err *err);
 void source_close(struct source *s); /* NULL is fine */
+/* Weights that come from elsewhere, in the caller's memory, which must outlive the source: the file
+ * or folder gives the keys, and its own tensors are left out. Of each, name (copied), type, n_dims,
+ * ne, data and bytes are looked at and checked as a file's would be: GD_EFORMAT names the tensor.
+ */
+struct given_tensors {
+    const struct tensor *at;
+    size_t n;
+};
+int source_open_given(
+    struct source **out, const char *path, const struct given_tensors *given, struct err *err);
 /* After the tensors have been read: GD_EIO, naming the file, when one was changed meanwhile, so
  * that what was read may be spoiled. (Touching the bytes of a file that shrank raises SIGBUS.) */
 int source_unchanged(const struct source *s, struct err *err);

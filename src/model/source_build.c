@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "kernels/dtype.h"
 
 static uint64_t hash(const char *s, size_t len)
 {
@@ -132,6 +133,47 @@ struct tensor *source_add_tensor(struct source *s, const char *name, size_t len)
     return &s->tensors[i];
 }
 
+void source_drop_tensors(struct source *s)
+{
+    names_free(&s->tensor_names);
+    free(s->tensors);
+    s->tensors = NULL;
+    s->tensors_cap = 0;
+}
+
+static int refuse_type(const char *tensor, uint32_t type, struct err *err)
+{
+    const char *name = dtype_name(type);
+
+    if (!name)
+        return err_set_at(err, GD_EFORMAT, tensor,
+            "The tensor %s has type number %u, which GGUF does not know.", tensor, type);
+    return err_set_at(err, GD_ENOTSUP, tensor,
+        "The tensor %s has type %s, which gemmad cannot compute with; requantise the file to "
+        "Q4_K_M, Q8_0 or another type it knows.",
+        tensor, name);
+}
+
+int source_size_tensor(struct tensor *t, struct err *err)
+{
+    const struct dtype_info *type = dtype_find(t->type);
+    size_t bytes;
+
+    if (!type)
+        return refuse_type(t->name, t->type, err);
+    if (t->ne[0] % type->block != 0)
+        return err_set_at(err, GD_EFORMAT, t->name,
+            "The tensor %s has rows of %lld values, but %s comes in blocks of %d.", t->name,
+            (long long)t->ne[0], type->name, type->block);
+    bytes = (size_t)(t->ne[0] / type->block);
+    if (!mem_mul(bytes, (size_t)type->bytes, &bytes) || !mem_mul(bytes, (size_t)t->ne[1], &bytes) ||
+        !mem_mul(bytes, (size_t)t->ne[2], &bytes) || !mem_mul(bytes, (size_t)t->ne[3], &bytes))
+        return err_set_at(
+            err, GD_EFORMAT, t->name, "The tensor %s has a shape too large for any file.", t->name);
+    t->bytes = bytes;
+    return 0;
+}
+
 void *source_alloc(struct source *s, size_t bytes)
 {
     void *p = calloc(bytes ? bytes : 1, 1);
@@ -205,4 +247,71 @@ int source_unchanged(const struct source *s, struct err *err)
             return err_set(err, GD_EIO, "%s was changed while it was being read.", m->name.text);
     }
     return 0;
+}
+
+/* ---- tensors that the caller brings ---- */
+
+/* The divisors of frequencies that a config.json implies give way to the caller's own. */
+static struct tensor *place_of(struct source *s, const char *name)
+{
+    struct tensor *t = source_add_tensor(s, name, strlen(name));
+    size_t i;
+
+    if (t || !names_find(&s->tensor_names, name, &i) || s->tensors[i].given)
+        return t;
+    return &s->tensors[i];
+}
+
+static int check_shape(struct tensor *t, struct err *err)
+{
+    if (t->n_dims < 1 || t->n_dims > 4)
+        return err_set_at(err, GD_EFORMAT, t->name,
+            "The tensor %s has %d dimensions; 1 to 4 are allowed.", t->name, t->n_dims);
+    for (int i = 0; i < 4; i++) {
+        if (i >= t->n_dims)
+            t->ne[i] = 1;
+        if (t->ne[i] < 1)
+            return err_set_at(err, GD_EFORMAT, t->name, "The tensor %s has a dimension of %lld.",
+                t->name, (long long)t->ne[i]);
+    }
+    return 0;
+}
+
+static int give_one(struct source *s, const struct tensor *given, struct err *err)
+{
+    struct tensor copy = *given, *t;
+    int r;
+
+    if (!copy.name || !name_valid(copy.name, strlen(copy.name), SOURCE_MAX_TENSOR_NAME))
+        return err_set_at(err, GD_EFORMAT, "name",
+            "The name of a tensor must be 1 to %d printable ASCII characters.",
+            SOURCE_MAX_TENSOR_NAME);
+    r = check_shape(&copy, err);
+    if (r == 0)
+        r = source_size_tensor(&copy, err);
+    if (r < 0)
+        return r;
+    if (!given->data || given->bytes != copy.bytes)
+        return err_set_at(err, GD_EFORMAT, copy.name,
+            "The tensor %s has %zu bytes of data, but its type and shape make %zu.", copy.name,
+            given->data ? given->bytes : 0, copy.bytes);
+    t = place_of(s, copy.name);
+    if (!t)
+        return err_set_at(err, GD_EFORMAT, copy.name, "The tensor %s is there twice.", copy.name);
+    copy.name = t->name;
+    copy.in_memory = copy.given = true;
+    *t = copy;
+    return 0;
+}
+
+int source_give(struct source *s, const struct given_tensors *given, struct err *err)
+{
+    int r = 0;
+
+    if (given->n > SOURCE_MAX_NAMES)
+        return err_set_at(err, GD_EFORMAT, "tensors",
+            "There are %zu tensors; at most %d are allowed.", given->n, SOURCE_MAX_NAMES);
+    for (size_t i = 0; i < given->n && r == 0; i++)
+        r = give_one(s, &given->at[i], err);
+    return r;
 }

@@ -20,6 +20,8 @@
 /* Far above what a Gemma needs (about 60 keys, 1000 tensors); below what would make a hostile file
  * costly. */
 enum { SOURCE_MAX_NAMES = 65536, SOURCE_MAX_NAME = 255 };
+/* GGUF limits a tensor's name to 64 bytes with the NUL. */
+enum { SOURCE_MAX_TENSOR_NAME = 63 };
 
 /* Distinct names in order of arrival, found by hash. Zeros are an empty table. */
 struct names {
@@ -67,7 +69,8 @@ int values_u32(const struct values *v, const char *key, uint32_t *out, struct er
 struct source {
     char *path;
     bool is_folder;
-    int arch; /* of a folder: enum gemma_arch */
+    bool given; /* tensors are the caller's, under their GGUF names */
+    int arch;   /* of a folder: enum gemma_arch */
     struct values values;
     struct names tensor_names;
     struct tensor *tensors; /* tensor_names.n of them, by number */
@@ -80,6 +83,10 @@ struct source {
 
 /* The new tensor, zeroed but for its name; NULL when the name is already there. */
 struct tensor *source_add_tensor(struct source *s, const char *name, size_t len);
+void source_drop_tensors(struct source *s); /* forgets them all */
+int source_give(struct source *s, const struct given_tensors *given, struct err *err);
+/* Sets the bytes that type and shape make; an error names the tensor. */
+int source_size_tensor(struct tensor *t, struct err *err);
 /* Maps a regular file read-only into the source; an empty one has size 0. *out is a copy. */
 int source_map(struct source *s, const char *path, struct mapping *out, struct err *err);
 void source_unmap(struct source *s);

@@ -76,6 +76,10 @@ struct flow_options {
      * layers differ, and runs take their rows from there, the same bits; graph_exec() refuses a
      * position beyond. At most the model's context, and tables of FLOW_MAX_ROPE_BYTES. */
     int rope_positions;
+    /* One per layer: how many keys a query sees, itself included; 0 = every earlier position. NULL:
+     * the model's own (all causal in Gemma 1, alternating in 2, strided from 3 on, or as its file
+     * lists them). The rotation of a layer stays what it is. Used by flow_create() only. */
+    const int *windows;
     /* A drafter (Gemma 4 assistant) attends to the pages of its target: the target's shape,
      * borrowed while the graph lives. Rows come from graph_seq.input; the "state" tap is what the
      * next draft starts from. NULL for everything else. */
@@ -120,9 +124,9 @@ struct flow_layer_info {
                             decoded token */
     enum flow_layer_style style;
     int n_heads, n_kv_heads, head_dim;
-    int window;     /* keys a query sees, itself included; 0 = every earlier position */
-    int rope_table; /* 0 global, 1 local */
-    float scale, softcap;
+    int window;           /* keys a query sees, itself included; 0 = every earlier position */
+    int rope_table;       /* 0 global, 1 local */
+    float scale, softcap; /* of the scores: q.k * scale, then cap * tanh(score / cap); 0 = no cap */
     int kv_sink; /* the layer whose K and V are read: this one, which then also appends to them, or
                     a donor */
 };
@@ -133,8 +137,9 @@ struct flow_hooks {
      * value out. NULL: none */
     int (*before_layers)(void *ud, struct flow *f, int h);
     int (*after_layers)(void *ud, struct flow *f, int h);
-    /* In place of a layer: residual stream in and out. flow_default_layer() gives the model's own.
-     * NULL: that one */
+    /* In place of a layer: residual stream in and out. flow_default_layer() gives the model's own:
+     * the weights and heads of `index`, with window, scale and softcap as they stand in the info
+     * that it gets, so a hook may change them. NULL: that one */
     int (*layer)(void *ud, struct flow *f, const struct flow_layer_info *layer, int h);
     /* After the final norm, before the head is added: value in, value out. NULL: none */
     int (*patch)(void *ud, struct flow *f, int x);

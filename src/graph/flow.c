@@ -69,6 +69,10 @@ static int check_layers(const struct flow_options *o, const struct hparams *hp, 
     if (n < 0 || n > hp->n_layers)
         return err_set_at(err, GD_EINVAL, "effective_num_layers",
             "effective_num_layers must be 0..%d, not %d", hp->n_layers, o->effective_num_layers);
+    for (int i = 0; o->windows && i < n; i++)
+        if (o->windows[i] < 0 || o->windows[i] > FLOW_MAX_WINDOW)
+            return err_set_at(err, GD_EINVAL, "windows", "windows[%d] is %d, it must be 0..%d", i,
+                o->windows[i], FLOW_MAX_WINDOW);
     return 0;
 }
 
@@ -118,6 +122,8 @@ static int one_layer(struct flow *f, int layer, int h)
 
     flow_layer_describe(f->hp, layer, &info);
     info.mode = f->options.mode;
+    if (f->options.windows)
+        info.window = f->options.windows[layer];
     if (!hooks || !hooks->layer)
         return flow_default_layer(f, &info, h);
     return flow_checked(f, hooks->layer(hooks->ud, f, &info, h), h);
@@ -261,6 +267,7 @@ int flow_create(
     else
         describe(f);
     f->options.hooks = NULL;
+    f->options.windows = NULL;
     if (f->mistake.code) {
         r = f->mistake.code;
         *err = f->mistake;

@@ -8,7 +8,7 @@
 
 enum { FLOW_MAX_ROWS = 8192 };
 
-enum { FLOW_MAX_STREAMS = 4 };
+enum { FLOW_MAX_STREAMS = 4, FLOW_MAX_WINDOW = 1 << 24 };
 
 struct flow {
     const struct hparams *hp; /* borrowed */
@@ -16,7 +16,8 @@ struct flow {
     struct ir ir;
     int per_layer; /* value with every layer's input embeddings side by side, -1 none */
     int streams[FLOW_MAX_STREAMS]; /* AltUp: the residual streams, [0] is the active one */
-    int asked_layer;    /* from its attention on, only the rows that are asked for; -1 none */
+    int asked_layer; /* from its attention on, only the rows that are asked for; -1 none */
+    struct flow_layer_info attention; /* window, scale and softcap of the layer being written */
     bool complete;      /* the model's own layers and head, and nothing in their place */
     struct err mistake; /* code != 0: the first one a hook made */
 };

@@ -194,9 +194,9 @@ int flow_attention(struct flow *f, int layer, int x)
         .n_kv_heads = l->n_kv_heads,
         .head_dim = l->head_dim,
         /* A drafter's token is not among the keys: its window ends one before it. */
-        .window = l->window + (f->options.target && l->window),
-        .scale = hp->attention_scale,
-        .softcap = hp->attention_softcap};
+        .window = f->attention.window + (f->options.target && f->attention.window),
+        .scale = f->attention.scale,
+        .softcap = f->attention.softcap};
     a = flow_asked_rows(f, layer, a);
     return flow_linear(
         f, layer, a, "o", flow_layer_weight(layer, "attn_output", hp->width, q_width));

@@ -484,6 +484,24 @@ static int run_passes(struct graph *g, const struct ir *ir, struct err *err)
     return 0;
 }
 
+/* Where windows are not the model's own, sliding layers' pages are needed as far back as the widest
+ * sees. A drafter reads its target's pages, as the target keeps them. */
+static void widen_window(struct graph *g)
+{
+    struct kv_group *sliding = &g->kv_layout.group[KV_SLIDING];
+
+    for (int i = 0; i < g->ir.n_nodes && !g->options.target; i++) {
+        const struct ir_node *n = &g->ir.nodes[i];
+
+        if (n->op != IR_ATTENTION || !g->hp.layers[n->attn.kv_layer].window)
+            continue;
+        if (!n->attn.spec.window)
+            sliding->window = g->hp.context;
+        else if (n->attn.spec.window > sliding->window)
+            sliding->window = n->attn.spec.window;
+    }
+}
+
 int flow_build(struct graph **out, const struct flow *f, const struct flow_profile *p,
     struct weight_store *weights, const struct kernels *k, struct pool *pool, struct err *err)
 {
@@ -506,6 +524,7 @@ int flow_build(struct graph **out, const struct flow *f, const struct flow_profi
     kv_layout_of(g->kv_hp, f->options.target ? g->kv_hp->n_layers : g->n_layers,
         p->kv == FLOW_KV_F32 ? KV_F32 : KV_BF16, &g->kv_layout);
     r = run_passes(g, &f->ir, err);
+    widen_window(g);
     if (r == 0)
         r = compile(g, weights, err);
     if (r == 0)

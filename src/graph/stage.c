@@ -1,5 +1,6 @@
 /* stage.c - what a flow's hooks build with: values by handle, built-in operations, stages of their
  * own. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -133,6 +134,13 @@ int flow_default_layer(struct flow *f, const struct flow_layer_info *layer, int 
             f, "a hook asked for layer %d, but the model has %d", layer->index, f->hp->n_layers);
         return h;
     }
+    if (layer->window < 0 || layer->window > FLOW_MAX_WINDOW || !isfinite(layer->scale) ||
+        !isfinite(layer->softcap) || layer->softcap < 0) {
+        mistake(f, "a hook gave layer %d a window of %d, a scale of %g and a soft-cap of %g",
+            layer->index, layer->window, (double)layer->scale, (double)layer->softcap);
+        return h;
+    }
+    f->attention = *layer;
     if (f->hp->n_streams)
         return flow_altup_layer(f, layer->index, h);
     return flow_layer(f, layer->index, h);

@@ -47,8 +47,8 @@ enum flow_mode { FLOW_PREFILL, FLOW_DECODE };
 
 enum flow_output {
     FLOW_LAST_LOGITS, /* (batch, vocab): of the last token, or of graph_io.last_index in a dynamic
-                         prefill */
-    FLOW_LOGITS,      /* (batch, seq, vocab) */
+                         prefill; of an embedding model its vector, (batch, graph_out_width()) */
+    FLOW_LOGITS,      /* (batch, seq, vocab); not of embedding models */
     FLOW_HIDDEN       /* (batch, seq, width): after the final norm, no head */
 };
 
@@ -228,7 +228,9 @@ struct graph_io {
         *const *new_v; /* (layers) of (batch, n_kv_heads, new tokens, head_dim); NULL: not wanted */
 };
 
+/* Draft models cannot run here: GD_ENOTSUP. */
 int graph_exec(struct graph *g, const struct graph_io *io, struct err *err);
+int graph_out_width(const struct graph *g); /* vocab, or the width of hidden states or embeddings */
 
 /* ---- rotation ----
  *
@@ -252,8 +254,8 @@ void flow_rope_rows(
     const float *inv_freq, int n_pairs, int first, int n, float *cos_rows, float *sin_rows);
 
 /* After a run of a graph built with taps: rows of the named stage ("embedding", "layer 3", "norm
- * input", "norm output"; Gemma 3n's further streams "layer 3.1"), (rows, width), valid until the
- * next run; NULL: no such stage. */
+ * input", "norm output", which a FLOW_HIDDEN graph has in its output instead; Gemma 3n's further
+ * streams "layer 3.1"), (rows, width), valid until the next run; NULL: no such stage. */
 const float *graph_tap(const struct graph *g, const char *stage, int *rows, int *width);
 
 /* ---- a model file for programs that link this library ---- */

@@ -76,10 +76,24 @@ static int check_layers(const struct flow_options *o, const struct hparams *hp, 
     return 0;
 }
 
+/* Embedding models see a whole text at once, and have no head. */
+static int check_embedder(const struct flow_options *o, struct err *err)
+{
+    if (o->mode == FLOW_DECODE)
+        return err_set_at(
+            err, GD_EINVAL, "mode", "an embedding model has no decode graph: it sees both ways");
+    if (o->output == FLOW_LOGITS)
+        return err_set_at(err, GD_EINVAL, "output",
+            "an embedding model has no logits: its outputs are a vector or hidden states");
+    return 0;
+}
+
 static int check(const struct flow_options *o, const struct hparams *hp, struct err *err)
 {
     int r = check_mode(o, err);
 
+    if (r == 0 && hp->bidirectional)
+        r = check_embedder(o, err);
     if (r < 0)
         return r;
     if (!hp->backbone_width != !o->target)
@@ -207,6 +221,7 @@ static void describe_drafter(struct flow *f)
 static void describe(struct flow *f)
 {
     const struct hparams *hp = f->hp;
+    bool vector = hp->bidirectional && f->options.output != FLOW_HIDDEN;
     struct ir_node *n;
     int h, x;
 
@@ -219,7 +234,7 @@ static void describe(struct flow *f)
     flow_tap(f, h);
     x = describe_layers(f, h);
     f->ir.values[x].norm_input = f->options.taps;
-    if (!hp->bidirectional && f->asked_layer < 0) { /* the rows whose results are asked for */
+    if (!vector && f->asked_layer < 0) { /* the rows whose results are asked for */
         h = ir_value(&f->ir, ROWS_OUT, hp->width, "last rows");
         ir_node(&f->ir, IR_GATHER, -1, x, h);
         x = h;
@@ -228,7 +243,7 @@ static void describe(struct flow *f)
     flow_tap(f, x);
     if (f->options.hooks)
         x = extra(f, f->options.hooks->patch, x);
-    if (hp->bidirectional)
+    if (vector)
         x = describe_embedding(f, x);
     else if (f->options.output != FLOW_HIDDEN)
         x = describe_head(f, x);

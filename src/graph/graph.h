@@ -10,9 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gemmad/flow.h"
 #include "kernels/attention.h"
-
-struct graph;
 
 enum { KV_GROUPS = 2, KV_GLOBAL = 0, KV_SLIDING = 1 };
 
@@ -54,7 +53,6 @@ void graph_run(
 struct kv_view graph_kv_view(
     const struct graph *g, const struct kv_memory *kv, int layer, const uint32_t *pages);
 void graph_kv_layout(const struct graph *g, struct kv_layout *out);
-int graph_out_width(const struct graph *g); /* vocab, or the width of hidden states or embeddings */
 int graph_n_steps(const struct graph *g);
 int graph_max_tokens(const struct graph *g);
 int graph_max_sequences(const struct graph *g);

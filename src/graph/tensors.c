@@ -221,6 +221,9 @@ static int check(
     const struct flow_options *o = &g->options;
     int r;
 
+    if (g->hp.backbone_width)
+        return err_set_at(err, GD_ENOTSUP, "target",
+            "a draft model reads its target's pages: it runs beside it only");
     if (seq < 1 || seq > o->seq || (!o->dynamic_seq && seq != o->seq))
         return err_set_at(err, GD_EINVAL, "seq", "seq is %d, the graph takes %s%d", seq,
             o->dynamic_seq ? "1.." : "", o->seq);

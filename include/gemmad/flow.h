@@ -21,6 +21,8 @@
  *   flow_model_build(&g, m, f, &p, &err);
  *   graph_exec(g, &(struct graph_io){.input_ids = ids, .seq = n, .output = logits}, &err);
  *
+ * flow_model_open_tensors() takes weights that the program brings instead.
+ *
  * A flow, a build and a run belong to one thread at a time. Functions return 0 or a negative
  * GD_E... code with a sentence in *err that names the option, weight or line at fault. */
 #ifndef GEMMAD_FLOW_H
@@ -238,8 +240,8 @@ int graph_out_width(const struct graph *g); /* vocab, or the width of hidden sta
  * position * inv_freq[i], a product in f32, with
  *   inv_freq[i] = (float)(1 / freq_base^(2 i / n_dims)) * freq_scale / factor[i],
  * freq_scale being 1 over the factor of linear scaling and factor[i] the tensor rope_freqs.weight,
- * both 1 where the model has none. Table 0 is of the layers that see everything, table 1 of the
- * sliding ones, where the model has such. */
+ * both 1 where the model has none. flow_layer_info.rope_table says which table a layer uses: 0, or
+ * 1 in sliding layers of models that turn these by other frequencies. */
 struct graph_rope {
     int n_pairs;            /* n_dims / 2 */
     const float *inv_freq;  /* (n_pairs) */

@@ -93,10 +93,15 @@ static inline void fill_ids(int32_t *ids, int n, uint32_t seed)
 
 static inline float *new_floats(size_t n)
 {
-    float *x = calloc(n, sizeof(*x));
+    float *x = calloc(n ? n : 1, sizeof(*x));
 
     assert_non_null(x);
     return x;
+}
+
+static inline bool same_bits(const float *a, const float *b, size_t n)
+{
+    return memcmp(a, b, n * sizeof(*a)) == 0;
 }
 
 /* How often a graph's text says something. */

@@ -32,7 +32,7 @@ static void ask(struct answer *a, struct flow_model *m, struct flow_options o)
 static int first_difference(const struct answer *a, const struct answer *b)
 {
     for (int t = 0; t < N_IDS; t++)
-        if (memcmp(a->logits + t * VOCAB, b->logits + t * VOCAB, VOCAB * sizeof(float)) != 0)
+        if (!same_bits(a->logits + t * VOCAB, b->logits + t * VOCAB, VOCAB))
             return t;
     return -1;
 }

@@ -66,7 +66,8 @@ static void tables_change_no_bit(void **state)
                 ask(&want, m, 0, &p[profile], false);
                 for (int dynamic = 0; dynamic < 2; dynamic++) {
                     ask(&got, m, ROOM, &p[profile], dynamic);
-                    if (memcmp(&want, &got, sizeof(want)) != 0)
+                    if (!same_bits(want.logits, got.logits, N_IDS * VOCAB) ||
+                        !same_bits(want.next, got.next, VOCAB))
                         fail_msg("%s: another answer with rope tables", families[f]);
                 }
                 flow_model_close(m);

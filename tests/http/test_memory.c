@@ -313,7 +313,7 @@ static void a_daemon_does_not_keep_the_table_either(void **state)
 static void reading_the_table_would_be_seen(void **state)
 {
     const size_t part = 128u << 20;
-    struct statvfs fs;
+    struct statvfs fs = {0};
     size_t before, after;
     const uint8_t *p;
     int fd, sum = 0;

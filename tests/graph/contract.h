@@ -71,17 +71,6 @@ static inline void exec(struct graph *g, const struct graph_io *io)
         fail_msg("%s", err.msg);
 }
 
-static inline void refused(
-    struct graph *g, const struct graph_io *io, const char *param, const char *part)
-{
-    struct err err = {0};
-
-    assert_int_equal(graph_exec(g, io, &err), GD_EINVAL);
-    assert_string_equal(err.param, param);
-    if (!strstr(err.msg, part))
-        fail_msg("\"%s\" does not say \"%s\"", err.msg, part);
-}
-
 /* A text of n tokens: bos, then anything. */
 static inline void fill_ids(int32_t *ids, int n, uint32_t seed)
 {

@@ -166,6 +166,16 @@ static void a_model_has_as_many_tables_as_it_says(void **state)
     }
 }
 
+static void refused(struct graph *g, const struct graph_io *io, const char *param, const char *part)
+{
+    struct err err = {0};
+
+    assert_int_equal(graph_exec(g, io, &err), GD_EINVAL);
+    assert_string_equal(err.param, param);
+    if (!strstr(err.msg, part))
+        fail_msg("\"%s\" does not say \"%s\"", err.msg, part);
+}
+
 static void a_position_beyond_the_tables_is_refused(void **state)
 {
     struct flow_model *m = open_family("gemma3/model-bf16.gguf", 2);

@@ -24,7 +24,7 @@ struct job;
 struct engine_opts {
     const char *model_path;
     const char *chat_format; /* "auto" or a name */
-    const char *profile;     /* "default" or "reference" */
+    const char *profile;     /* "default", "precise" or "reference" */
     const char *isa;         /* "auto" or a name */
     const char *kv_type;     /* "auto", "f32" or "bf16" */
     const char *quantize;    /* float matrices, while loading: "none", "q8_0" or "q4_0" */

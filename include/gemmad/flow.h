@@ -172,8 +172,13 @@ enum fusion {           /* bits */
 enum backend_choice { BACKEND_AUTO, BACKEND_NATIVE, BACKEND_BLAS };
 enum { FLOW_TYPES = 64 };
 
+/* What a matrix product sees of its input. Default: 8-bit codes under one f32 scale per 32 values
+ * for quantised weights, bf16 for BF16 weights where the CPU has its dot product, else f32.
+ * Precise: 16-bit codes in the same way, the sum of two bf16. Reference: f32 in plain order. */
+enum flow_precision { FLOW_DEFAULT, FLOW_PRECISE, FLOW_REFERENCE };
+
 struct flow_profile {
-    bool exact; /* precision: f32 activations in plain order, instead of 8-bit or bf16 ones */
+    enum flow_precision precision;
     enum fusion_policy policy;
     unsigned target, skip; /* fusions to try, and those of them to leave out */
     bool assert_clean;     /* fail when something that a wanted fusion could fold stays alone */
@@ -185,9 +190,13 @@ struct flow_profile {
     enum flow_kv { FLOW_KV_F32, FLOW_KV_BF16 } kv;
 };
 
-/* reference: exact, direct, f32 pages. default: quantised activations, fusable, bf16 pages. */
+/* reference: direct, f32 pages. precise: fusable, f32 pages. default: fusable, bf16 pages. */
 void flow_profile_reference(struct flow_profile *p);
+void flow_profile_precise(struct flow_profile *p);
 void flow_profile_default(struct flow_profile *p);
+/* The built-in profile of that name, "default", "precise" or "reference"; false for another. */
+bool flow_profile_named(struct flow_profile *p, const char *name);
+const char *flow_precision_name(enum flow_precision p); /* the same names */
 
 /* Reads the lines of [prefill] or [decode] in a gemmad.profile over *p. Lines are `key = value`;
  * keys are the ones flow_profile_print() writes. GD_ENOENT when there is no such file; a bad line

@@ -31,7 +31,7 @@ static enum kv_type pick_kv_type(const struct config *c)
 
     if (strcmp(c->kv_type, "auto") != 0)
         return strcmp(c->kv_type, "bf16") == 0 ? KV_BF16 : KV_F32;
-    if (strcmp(c->profile, "reference") == 0)
+    if (strcmp(c->profile, "default") != 0)
         return KV_F32;
     kernels_init(&k, (enum isa)isa_parse(c->isa));
     return k.bf16 ? KV_BF16 : KV_F32;

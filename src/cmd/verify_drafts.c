@@ -40,10 +40,7 @@ static int build(struct drafter *d, const struct verify_opts *o, struct err *err
 
     flow_prefill_options(&fo, 1, 1);
     fo.target = &d->target->hp;
-    if (strcmp(o->ro.profile, "reference") == 0)
-        flow_profile_reference(&p);
-    else
-        flow_profile_default(&p);
+    flow_profile_named(&p, o->ro.profile); /* the target was opened with it */
     p.kv = d->target->kv.type == KV_F32 ? FLOW_KV_F32 : FLOW_KV_BF16;
     r = flow_create(&f, &d->hp, &fo, err);
     if (r < 0)

@@ -137,7 +137,6 @@ static int open_kv(struct engine *e, size_t available_before, struct err *err)
 static void fill_info(struct engine *e)
 {
     const struct runtime *rt = e->rt;
-    const char *profile = e->opts.profile;
 
     e->info.arch = rt->hp.arch_name;
     e->info.name = rt->hp.name;
@@ -157,7 +156,7 @@ static void fill_info(struct engine *e)
     e->info.prefill_tokens = graph_max_tokens(rt->prefill);
     e->info.decode_steps = rt->decode ? graph_n_steps(rt->decode) : 0;
     e->info.isa = isa_name(rt->kernels.isa);
-    e->info.profile = profile && strcmp(profile, "reference") == 0 ? "reference" : "default";
+    e->info.profile = rt->profile;
     e->info.embed_width = rt->hp.bidirectional ? graph_out_width(rt->prefill) : 0;
     e->info.kv_type = rt->kv.type == KV_BF16 ? "bf16" : "f32";
 }

@@ -58,11 +58,12 @@ static int pick_isa(
     return 0;
 }
 
-static int pick_kv(const struct runtime *rt, const struct runtime_opts *o, bool reference,
-    enum flow_kv *kv, struct err *err)
+/* *kv is what the profile wants. */
+static int pick_kv(
+    const struct runtime *rt, const struct runtime_opts *o, enum flow_kv *kv, struct err *err)
 {
     if (strcmp(o->kv_type, "auto") == 0)
-        *kv = !reference && rt->kernels.bf16 ? FLOW_KV_BF16 : FLOW_KV_F32;
+        *kv = *kv == FLOW_KV_BF16 && rt->kernels.bf16 ? FLOW_KV_BF16 : FLOW_KV_F32;
     else if (strcmp(o->kv_type, "f32") == 0)
         *kv = FLOW_KV_F32;
     else if (strcmp(o->kv_type, "bf16") == 0)
@@ -98,19 +99,17 @@ static int read_profile(
 static int pick(struct runtime *rt, const struct runtime_opts *o, enum flow_mode mode,
     struct flow_profile *p, struct err *err)
 {
-    bool reference = strcmp(o->profile, "reference") == 0, prefill = mode == FLOW_PREFILL;
+    bool reference, prefill = mode == FLOW_PREFILL;
     int r;
 
-    if (!reference && strcmp(o->profile, "default") != 0)
+    if (!flow_profile_named(p, o->profile))
         return err_set_at(err, GD_EINVAL, "profile",
-            "profile: \"%.40s\" is not default or reference", o->profile);
-    if (reference)
-        flow_profile_reference(p);
-    else
-        flow_profile_default(p);
+            "profile: \"%.40s\" is not default, precise or reference", o->profile);
+    rt->profile = flow_precision_name(p->precision);
+    reference = p->precision == FLOW_REFERENCE;
     r = pick_isa(rt, o, reference, err);
     if (r == 0)
-        r = pick_kv(rt, o, reference, &p->kv, err);
+        r = pick_kv(rt, o, &p->kv, err);
     if (r == 0 && !reference) /* the reference is what it is */
         r = read_profile(o, mode, p, err);
     if (r == 0)

@@ -16,10 +16,10 @@
 
 struct runtime_opts {
     const char *model_path;
-    const char *profile; /* "default" or "reference" */
+    const char *profile; /* "default", "precise" or "reference" */
     const char *isa;     /* "auto" or a name */
-    const char *kv_type; /* "auto" (f32 in the reference profile, else bf16 where the CPU computes
-                            it, else f32), "f32", "bf16" */
+    const char *kv_type; /* "auto" (bf16 in the default profile where the CPU computes it, else
+                            f32), "f32", "bf16" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
     const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
     int n_threads;        /* 0 = cpu_allowed() */
@@ -36,6 +36,7 @@ struct runtime {
     struct hparams hp;
     struct tokenizer *tok;
     struct kernels kernels;
+    const char *profile; /* the built-in profile's name, static */
     struct pool *pool;
     struct weight_store *weights;
     /* An embedding model (hp.bidirectional) has no decode graph, and its prefill graph takes

@@ -8,7 +8,7 @@ static const char *backend_name(const struct step *s, int i)
 
 static void describe_weights(const struct step *s, struct buf *out)
 {
-    static const char *const kinds[ACT_KINDS] = {"f32", "q8", "bf16"};
+    static const char *const kinds[ACT_KINDS] = {"f32", "q8", "q16", "bf16", "2bf16"};
 
     if (s->node.op != IR_MATMUL)
         return;

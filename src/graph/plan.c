@@ -43,6 +43,13 @@ void kv_layout_of(const struct hparams *hp, int n_layers, enum kv_type type, str
     }
 }
 
+static enum precision precision_of(enum flow_precision p)
+{
+    return p == FLOW_REFERENCE ? PRECISION_REFERENCE
+           : p == FLOW_PRECISE ? PRECISION_PRECISE
+                               : PRECISION_DEFAULT;
+}
+
 enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type)
 {
     int own = (int)type->type < (int)FLOW_TYPES ? g->profile.override[type->type] : -1;
@@ -52,8 +59,13 @@ enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info 
     case BACKEND_BLAS: return MATMUL_BLAS;
     default: break;
     }
-    return matmul_auto(
-        g->k, type, g->mode == FLOW_PREFILL ? PHASE_PREFILL : PHASE_DECODE, g->profile.exact);
+    return matmul_auto(g->k, type, g->mode == FLOW_PREFILL ? PHASE_PREFILL : PHASE_DECODE,
+        precision_of(g->profile.precision));
+}
+
+enum act_kind plan_act(const struct graph *g, const struct dtype_info *type)
+{
+    return matmul_act(g->k, type, precision_of(g->profile.precision));
 }
 
 /* A vector, or NULL where none is named. */
@@ -80,7 +92,7 @@ static int take_linear(struct graph *g, struct step *s, int i, const struct ir_w
     if (r < 0)
         return r;
     l->backend = plan_backend(g, l->w.type);
-    l->kind = l->backend == MATMUL_BLAS ? ACT_F32 : matmul_act(g->k, l->w.type, g->profile.exact);
+    l->kind = l->backend == MATMUL_BLAS ? ACT_F32 : plan_act(g, l->w.type);
     s->kinds[l->kind] = true;
     return 0;
 }

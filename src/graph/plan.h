@@ -140,6 +140,7 @@ void exec_free(struct graph *g);
 
 /* Backend and activation kind for a matrix of this type in this graph. */
 enum matmul_backend plan_backend(const struct graph *g, const struct dtype_info *type);
+enum act_kind plan_act(const struct graph *g, const struct dtype_info *type);
 
 /* Where the pages of layer i lie; fills group layouts. */
 void kv_layout_of(const struct hparams *hp, int n_layers, enum kv_type type, struct kv_layout *out);

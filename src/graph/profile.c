@@ -1,4 +1,4 @@
-/* profile.c - compile profiles: the two built-in ones, and gemmad.profile files. */
+/* profile.c - compile profiles: the three built-in ones, and gemmad.profile files. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -19,8 +19,16 @@ static void common(struct flow_profile *p)
 void flow_profile_reference(struct flow_profile *p)
 {
     common(p);
-    p->exact = true;
+    p->precision = FLOW_REFERENCE;
     p->policy = FUSION_DIRECT;
+}
+
+/* f32 pages: bf16 ones cost a mean KL of 3e-5 on the real Gemma 3 270M, 16-bit codes 4e-8. */
+void flow_profile_precise(struct flow_profile *p)
+{
+    common(p);
+    p->precision = FLOW_PRECISE;
+    p->policy = FUSION_FUSABLE;
 }
 
 void flow_profile_default(struct flow_profile *p)
@@ -34,7 +42,7 @@ void flow_profile_default(struct flow_profile *p)
 
 static const char *const policies[] = {"direct", "fusable", NULL};
 static const char *const switches[] = {"off", "on", NULL};
-static const char *const precisions[] = {"default", "reference", NULL};
+static const char *const precisions[] = {"default", "precise", "reference", NULL};
 static const char *const backends[] = {"auto", "native", "blas", NULL};
 static const char *const kvs[] = {"f32", "bf16", NULL};
 static const char *const fusions[] = {
@@ -46,6 +54,22 @@ static int word(const char *value, const char *const *names)
         if (strcmp(value, names[i]) == 0)
             return i;
     return -1;
+}
+
+bool flow_profile_named(struct flow_profile *p, const char *name)
+{
+    static void (*const built_in[])(struct flow_profile * p) = {
+        flow_profile_default, flow_profile_precise, flow_profile_reference};
+    int i = word(name, precisions);
+
+    if (i >= 0)
+        built_in[i](p);
+    return i >= 0;
+}
+
+const char *flow_precision_name(enum flow_precision p)
+{
+    return precisions[p];
 }
 
 /* "attention, residual", "all" or "none" as bits. */
@@ -132,7 +156,7 @@ static bool set(struct flow_profile *p, const char *key, const char *value)
         return parse_switch(value, &p->verbose);
     if (strcmp(key, "precision") == 0) {
         i = word(value, precisions);
-        p->exact = i == 1;
+        p->precision = (enum flow_precision)i;
         return i >= 0;
     }
     if (strcmp(key, "kv") == 0) {
@@ -231,7 +255,7 @@ void flow_profile_print(const struct flow_profile *p, enum flow_mode mode, struc
         "%s\npasses.verbose = %s\n"
         "precision = %s\nkv = %s\nmatmul = %s\n",
         switches[p->assert_clean], switches[p->dead_code], switches[p->constant_folding],
-        switches[p->verbose], precisions[p->exact], kvs[p->kv], backends[p->matmul]);
+        switches[p->verbose], precisions[p->precision], kvs[p->kv], backends[p->matmul]);
     for (uint32_t t = 0; t < FLOW_TYPES; t++)
         if (p->override[t] >= 0 && dtype_find(t))
             buf_printf(out, "matmul.%s = %s\n", dtype_find(t)->name, backends[p->override[t]]);

@@ -86,9 +86,9 @@ int moe_take(struct graph *g, struct step *s, struct weight_store *store, struct
     if (r < 0)
         return r;
     in = x->gate_up ? x->gate_up : x->gate;
-    x->in_kind = matmul_act(g->k, in->type, g->profile.exact);
-    x->down_kind = matmul_act(g->k, x->down->type, g->profile.exact);
-    if (!x->gate_up && matmul_act(g->k, x->up->type, g->profile.exact) != x->in_kind)
+    x->in_kind = plan_act(g, in->type);
+    x->down_kind = plan_act(g, x->down->type);
+    if (!x->gate_up && plan_act(g, x->up->type) != x->in_kind)
         return err_set_at(err, GD_ENOTSUP, m->up.name,
             "tensor %s must have the type of the gate tensor", m->up.name);
     return 0;

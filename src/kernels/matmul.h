@@ -7,17 +7,24 @@
  * serves every instruction set.
  *
  * Activations are prepared once per input and used by every matrix that reads it:
- *   ACT_F32   plain floats                                  (reference profile, and F16/F32
- * weights) ACT_Q8    int8 codes, one f32 scale per 32 values       (default profile, quantised
- * weights) ACT_BF16  bf16                                          (default profile, BF16 weights,
- * where the CPU has it)
+ *
+ *   ACT_F32     plain floats                            any weights; always exact
+ *   ACT_Q8      int8 codes, one f32 scale per 32        quantised weights, default profile
+ *   ACT_Q16     16-bit codes in two int8 planes, same   quantised weights, precise profile
+ *   ACT_BF16    bf16                                    BF16 weights, default, where the CPU has it
+ *   ACT_BF16X2  the sum of two bf16                     BF16 weights, precise, the same
+ *
+ * The second plane of ACT_Q16 costs arithmetic only: the weights, which decoding waits for, are
+ * read and unpacked once for both.
  *
  * The float order of every output is: for each block of 32 k ascending (16 for Q2_K, Q3_K and
  * Q6_K), y = fma(float(integer dot), w_scale * x_scale, y); types with a minimum m add y = fma(m,
- * x_scale * (sum of the x codes), y) right after. For ACT_F32: for k ascending y = y + w*x, each
- * operation rounded, the same on every instruction set. For ACT_BF16: pairs of k ascending, as the
- * hardware adds them. A column with a NaN or an infinity gives NaN. So y of one column is the same
- * whatever n_cols, row split, thread, and for ACT_Q8 and ACT_F32 whatever instruction set. */
+ * x_scale * (sum of the x codes), y) right after. The dot is that of the whole 16-bit codes, as the
+ * planes' dots give it: 256 * high + low. For ACT_F32: for k ascending y = y + w*x, each
+ * operation rounded, the same on every instruction set. For the two of bf16: pairs of k ascending
+ * (the pair of higher parts, then that of the lower ones), as the hardware adds them. A column with
+ * a NaN or an infinity gives NaN. So y of one column is the same whatever n_cols, row split,
+ * thread, and for all but bf16 whatever instruction set. */
 #ifndef KERNELS_MATMUL_H
 #define KERNELS_MATMUL_H
 
@@ -49,7 +56,7 @@ void wmat_pack(const struct wmat *w, uint8_t *dst, const void *src, int first, i
 /* Reads row `row` back as k floats, exactly what dtype_info.to_float gives for it. */
 void wmat_read_row(const struct wmat *w, int row, float *out);
 
-enum act_kind { ACT_F32, ACT_Q8, ACT_BF16, ACT_KINDS };
+enum act_kind { ACT_F32, ACT_Q8, ACT_Q16, ACT_BF16, ACT_BF16X2, ACT_KINDS };
 
 /* A batch of prepared columns. */
 struct act {
@@ -77,13 +84,17 @@ struct matmul_kernels {
         const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last);
 };
 
-/* The activation kind `run` wants for weights of this type: exact is the reference profile. */
-enum act_kind matmul_act(const struct kernels *k, const struct dtype_info *type, bool exact);
+/* How much of an activation the products see: 8 bits (or bf16), 16 bits, or all of it. */
+enum precision { PRECISION_DEFAULT, PRECISION_PRECISE, PRECISION_REFERENCE };
+
+/* The activation kind `run` wants for weights of this type. */
+enum act_kind matmul_act(
+    const struct kernels *k, const struct dtype_info *type, enum precision precision);
 
 /* The faster backend for this type, phase and instruction set, from measurements (docs in the .c).
  */
-enum matmul_backend matmul_auto(
-    const struct kernels *k, const struct dtype_info *type, enum matmul_phase phase, bool exact);
+enum matmul_backend matmul_auto(const struct kernels *k, const struct dtype_info *type,
+    enum matmul_phase phase, enum precision precision);
 
 /* The blas backend: panels dequantised to f32 a few at a time into scratch, cblas_sgemm on ACT_F32
  * columns. Batch invariant like run(): columns go in groups of a fixed size, padded with zeros.

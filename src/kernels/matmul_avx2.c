@@ -1,8 +1,9 @@
-/* matmul_avx2.c - ACT_Q8 products with AVX2, without VNNI: vpmaddubsw adds two products of an
- * unsigned and a signed byte in 16 bits, and saturates. It never does here:
+/* matmul_avx2.c - ACT_Q8 and ACT_Q16 products with AVX2, without VNNI: vpmaddubsw adds two products
+ * of an unsigned and a signed byte in 16 bits, and saturates. It never does here, with bytes down
+ * to -128 in the lower plane:
  *
- *   codes of c <= 15   2 * 15 * 127 = 3810 per product pair: 8 groups fit 16 bits together
- *   codes of c <= 31   7874: 4 groups;   c <= 63: 16002: 2 groups
+ *   codes of c <= 15   2 * 15 * 128 = 3840 per product pair: 8 groups fit 16 bits together
+ *   codes of c <= 31   7936: 4 groups;   c <= 63: 16128: 2 groups
  *   bytes              as two nibbles, the high ones joined with a factor of 16
  *
  * Sums of as many groups as fit are widened by one vpmaddwd. A register holds 8 rows, half a panel.
@@ -22,7 +23,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { HALVES = 2, TILE_COLS = 5 };
+enum { HALVES = 2, TILE_COLS = 5, TILE_PLANES = 6 /* of all columns */ };
 
 /* Stops gcc from collecting all products of a block in memory and adding them later. */
 #if defined(USE_SIMDE)
@@ -129,32 +130,33 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
     return zero + (offset >> (7 - zero_log2(type)));
 }
 
-/* Adds n groups from g on, as many as fit 16 bits, to the integer sums. */
-ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int n_cols, const int g,
-    const struct cursor *at, ivec dot[HALVES][TILE_COLS])
+/* Adds groups from the first on, as many as fit 16 bits, to the integer sums. */
+ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int planes,
+    const int n_cols, const int first, const struct cursor *at, ivec dot[HALVES][TILE_PLANES])
 {
-    __m256i low[HALVES][TILE_COLS], high[HALVES][TILE_COLS];
+    __m256i low[HALVES][TILE_PLANES], high[HALVES][TILE_PLANES];
 
     UNROLL
-    for (int i = 0; i < headroom(type); i++) {
+    for (int g = first; g < first + headroom(type); g++) {
         UNROLL
         for (int h = 0; h < n_halves; h++) {
-            const __m256i w = load_group(type, at->codes + 32 * h, g + i);
+            const __m256i w = load_group(type, at->codes + 32 * h, g);
             const __m256i w_low = is_split(type) ? _mm256_and_si256(w, _mm256_set1_epi8(15)) : w;
             const __m256i w_high = _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
 
             UNROLL
-            for (int c = 0; c < n_cols; c++) {
-                const __m256i x = broadcast4(act_at(at, c)->q + 4 * (g + i));
+            for (int i = 0; i < n_cols * planes; i++) {
+                const int8_t *codes = act_at(at, i / planes)->q[i % planes];
+                const __m256i x = broadcast4(codes + 4 * g);
                 const __m256i product = _mm256_maddubs_epi16(w_low, x);
 
-                low[h][c] = i ? _mm256_add_epi16(low[h][c], product) : product;
-                KEEP_IN_REGISTER(low[h][c]);
+                low[h][i] = g > first ? _mm256_add_epi16(low[h][i], product) : product;
+                KEEP_IN_REGISTER(low[h][i]);
                 if (is_split(type)) {
                     const __m256i upper = _mm256_maddubs_epi16(w_high, x);
 
-                    high[h][c] = i ? _mm256_add_epi16(high[h][c], upper) : upper;
-                    KEEP_IN_REGISTER(high[h][c]);
+                    high[h][i] = g > first ? _mm256_add_epi16(high[h][i], upper) : upper;
+                    KEEP_IN_REGISTER(high[h][i]);
                 }
             }
         }
@@ -162,36 +164,41 @@ ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int n_c
     UNROLL
     for (int h = 0; h < n_halves; h++) {
         UNROLL
-        for (int c = 0; c < n_cols; c++) {
-            dot[h][c] += (ivec)_mm256_madd_epi16(low[h][c], _mm256_set1_epi16(1));
+        for (int i = 0; i < n_cols * planes; i++) {
+            dot[h][i] += (ivec)_mm256_madd_epi16(low[h][i], _mm256_set1_epi16(1));
             if (is_split(type))
-                dot[h][c] += (ivec)_mm256_madd_epi16(high[h][c], _mm256_set1_epi16(16));
+                dot[h][i] += (ivec)_mm256_madd_epi16(high[h][i], _mm256_set1_epi16(16));
         }
     }
 }
 
 /* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
-ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_halves, const int n_cols,
-    const int first, const struct cursor *at, fvec sum[HALVES][TILE_COLS])
+ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_halves, const int planes,
+    const int n_cols, const int first, const struct cursor *at, fvec sum[HALVES][TILE_COLS])
 {
-    ivec dot[HALVES][TILE_COLS];
+    const int last = planes - 1;
+    ivec dot[HALVES][TILE_PLANES];
 
     UNROLL
-    for (int c = 0; c < n_cols; c++) {
+    for (int i = 0; i < n_cols * planes; i++) {
         UNROLL
         for (int h = 0; h < n_halves; h++)
-            dot[h][c] = start(type, act_at(at, c), first / 16);
+            dot[h][i] =
+                i % planes == last ? start(type, act_at(at, i / planes), first / 16) : (ivec){0};
     }
     UNROLL
     for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g += headroom(type))
-        add_groups(type, n_halves, n_cols, g, at, dot);
+        add_groups(type, n_halves, planes, n_cols, g, at, dot);
     UNROLL
     for (int h = 0; h < n_halves; h++) {
         const struct scales s = load_scales(type, at->header, at->j, first / 16, at->row + 8 * h);
 
         UNROLL
         for (int c = 0; c < n_cols; c++) {
-            sum[h][c] = fma_lanes(to_float(dot[h][c]), s.scale * act_at(at, c)->scale, sum[h][c]);
+            const ivec *d = &dot[h][c * planes];
+
+            sum[h][c] = fma_lanes(to_float(join_planes(planes, d[0], d[last])),
+                s.scale * act_at(at, c)->scale, sum[h][c]);
             if (wmat_has_base(type))
                 sum[h][c] = fma_lanes(s.base,
                     (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), first / 16), sum[h][c]);
@@ -200,8 +207,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_halves, const int 
 }
 
 /* 8 or 16 rows from `row` of the panel on, all of k. */
-ALWAYS_INLINE void tile_q8(
-    enum dtype type, const int n_halves, const int n_cols, const struct tile *t, int row)
+ALWAYS_INLINE void tile_codes(enum dtype type, const int n_halves, const int planes,
+    const int n_cols, const struct tile *t, int row)
 {
     const struct wmat_format f = wmat_format(type);
     struct cursor at = {.header = t->panel, .x = t->x, .row = row, .col_bytes = t->col_bytes};
@@ -222,11 +229,11 @@ ALWAYS_INLINE void tile_q8(
 #pragma GCC unroll 1
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
-            add_sub_block(type, n_halves, n_cols, 0, &at, sum);
+            add_sub_block(type, n_halves, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
-                add_sub_block(type, n_halves, n_cols, 16, &at, sum);
+                add_sub_block(type, n_halves, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            at.x += sizeof(struct act_block);
+            at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
     }
@@ -242,51 +249,59 @@ ALWAYS_INLINE void tile_q8(
     }
 }
 
-ALWAYS_INLINE void tile_any(enum dtype type, const struct tile *t)
+/* Columns of a tile. Sums beyond the 16 registers would go through memory. */
+ALWAYS_INLINE int most_cols(enum dtype type, int planes)
 {
-#ifdef USE_SIMDE
-    tile_q8(type, HALVES, t->n_cols, t, 0);
+    if (planes == 2)
+        return is_split(type) ? 2 : 3;
+    return is_split(type) ? 3 : TILE_COLS;
+}
+
+ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile *t)
+{
+#ifdef TILES_AS_LOOPS
+    tile_codes(type, HALVES, planes, t->n_cols, t, 0);
 #else
+    const int most = most_cols(type, planes);
+
     if (t->n_cols == 1) {
-        tile_q8(type, HALVES, 1, t, 0);
+        tile_codes(type, HALVES, planes, 1, t, 0);
         return;
     }
     for (int row = 0; row < PANEL_ROWS && row < t->n_rows; row += 8)
-        switch (t->n_cols) {
-        case 2: tile_q8(type, 1, 2, t, row); break;
-        case 3: tile_q8(type, 1, 3, t, row); break;
-        case 4: tile_q8(type, 1, 4, t, row); break;
-        default: tile_q8(type, 1, 5, t, row);
-        }
+        if (t->n_cols == 2)
+            tile_codes(type, 1, planes, 2, t, row);
+        else if (most >= 3 && t->n_cols == 3)
+            tile_codes(type, 1, planes, 3, t, row);
+        else if (most >= 4 && t->n_cols == 4)
+            tile_codes(type, 1, planes, 4, t, row);
+        else if (most == 5)
+            tile_codes(type, 1, planes, 5, t, row);
 #endif
 }
 
-#define DEFINE(type)                              \
-    static void tile_##type(const struct tile *t) \
-    {                                             \
-        tile_any(type, t);                        \
-    }
-WMAT_QUANTISED(DEFINE)
+WMAT_QUANTISED(DEFINE_TILES)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
+    const int planes = act_planes(x->kind);
     struct tiling how = {1, TILE_COLS, 1, 1, 8, NULL};
 
-    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32) {
         run_f32(w, x, y, ldy, first, last);
         return;
     }
     switch (w->type->type) {
-#define TILE(type)                                 \
-    case type:                                     \
-        how.tile = tile_##type;                    \
-        how.cols = is_split(type) ? 3 : TILE_COLS; \
+#define TILE(type)                          \
+    case type:                              \
+        how.tile = TILE_OF(type, planes);   \
+        how.cols = most_cols(type, planes); \
         break;
         WMAT_QUANTISED(TILE)
 #undef TILE
-    default: assert(!"ACT_Q8 is for quantised weights");
+    default: assert(!"codes are for quantised weights");
     }
     matmul_tiles(&how, w, x, y, ldy, first, last);
 }
@@ -312,12 +327,22 @@ ALWAYS_INLINE int32_t add_lanes(ivec v)
     return _mm_cvtsi128_si32(s);
 }
 
+/* 32 numbers that fit a byte. */
+ALWAYS_INLINE void store_bytes(int8_t *p, const ivec v[4])
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packs work within halves */
+    const __m256i low = _mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]);
+    const __m256i high = _mm256_packs_epi32((__m256i)v[2], (__m256i)v[3]);
+
+    _mm256_storeu_si256(
+        (__m256i *)p, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+}
+
 /* As matmul_c.c's. */
-ALWAYS_INLINE void quantise_block(const float *x, struct act_block *out)
+ALWAYS_INLINE void quantise_block(const int planes, const float *x, struct act_block *out)
 {
     const fvec rounder = (fvec){0} + 0x1.8p23f;
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packs work within halves */
-    ivec magnitude = {0}, code[4];
+    ivec magnitude = {0}, code[4], high[4];
     fvec v[4];
     int32_t peak_bits, sum[2];
     float peak;
@@ -329,24 +354,29 @@ ALWAYS_INLINE void quantise_block(const float *x, struct act_block *out)
     peak_bits = max_lane(magnitude);
     peak = f32_of_bits((uint32_t)peak_bits);
     if (peak_bits >= 0x7f800000 || peak <= ACT_TINY) {
-        memset(out, 0, sizeof(*out));
+        memset(out, 0, act_block_bytes(planes));
         if (peak_bits >= 0x7f800000)
             out->scale = out->sum = NAN;
         return;
     }
     for (int i = 0; i < 4; i++)
-        code[i] = (ivec)(v[i] * (127 / peak) + rounder) - (ivec)rounder;
+        code[i] = (ivec)(v[i] * (act_most(planes) / peak) + rounder) - (ivec)rounder;
     sum[0] = add_lanes(code[0] + code[1]);
     sum[1] = add_lanes(code[2] + code[3]);
-    out->scale = peak / 127;
+    out->scale = peak / act_most(planes);
     out->offset = -128 * (sum[0] + sum[1]);
     out->offset_high = -128 * sum[1];
     out->sum = out->scale * (float)(sum[0] + sum[1]);
-    _mm256_storeu_si256((__m256i *)out->q,
-        _mm256_permutevar8x32_epi32(
-            _mm256_packs_epi16(_mm256_packs_epi32((__m256i)code[0], (__m256i)code[1]),
-                _mm256_packs_epi32((__m256i)code[2], (__m256i)code[3])),
-            order));
+    if (planes == 1) {
+        store_bytes(out->q[0], code);
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        high[i] = (code[i] + 128) >> 8;
+        code[i] -= high[i] * 256;
+    }
+    store_bytes(out->q[0], high);
+    store_bytes(out->q[1], code);
 }
 
 static void fill(const struct act *a, int col, const float *x)
@@ -354,8 +384,11 @@ static void fill(const struct act *a, int col, const float *x)
     uint8_t *to = a->data + (size_t)col * a->col_bytes;
 
     if (a->kind == ACT_Q8)
-        for (int b = 0; b < a->k / BLOCK_K; b++)
-            quantise_block(x + (size_t)b * BLOCK_K, (struct act_block *)to + b);
+        for (int b = 0; b < a->k / BLOCK_K; b++, to += act_block_bytes(1))
+            quantise_block(1, x + (size_t)b * BLOCK_K, (struct act_block *)to);
+    else if (a->kind == ACT_Q16)
+        for (int b = 0; b < a->k / BLOCK_K; b++, to += act_block_bytes(2))
+            quantise_block(2, x + (size_t)b * BLOCK_K, (struct act_block *)to);
     else
         act_fill_plain(a, to, x);
 }

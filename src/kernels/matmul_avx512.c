@@ -1,9 +1,10 @@
-/* matmul_avx512.c - ACT_Q8 products with AVX-512 VNNI.
+/* matmul_avx512.c - ACT_Q8 and ACT_Q16 products with AVX-512 VNNI.
  *
- * One register tile function serves every type: always inlined with constant type, panels and
- * columns, so that its arrays become registers. Per block, panel and column: 8 vpdpbusd, a scale
- * multiplication and an fma (twice those two for types with 16-wide sub-blocks); conversions run
- * beside them. 2 panels x 6 columns take 24 of the 32 registers: 12 integer and 12 float sums. */
+ * One register tile function serves every type: always inlined with constant type, panels, planes
+ * and columns, so that its arrays become registers. Per block, panel and column: 8 vpdpbusd for
+ * each plane, a scale multiplication and an fma (twice those two for types with 16-wide
+ * sub-blocks); conversions run beside them. 24 of the 32 registers are sums: 2 panels x 6 columns
+ * of one plane are 12 integer and 12 float ones, 2 x 4 columns of two planes 16 and 8. */
 #include "kernels/kernels.h"
 
 #define F32_LANES 16
@@ -15,7 +16,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { TILE_PANELS = 2, TILE_COLS = 6 };
+enum { TILE_PANELS = 2, TILE_COLS = 6, TILE_COLS_16 = 4, TILE_PLANES = 8 /* of all columns */ };
 
 /* Start of the integer sums of 16 or 32 k: minus zero point times the sum of the x codes. */
 ALWAYS_INLINE __m512i start(enum dtype type, const struct act_block *x, int half)
@@ -45,17 +46,18 @@ ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
 }
 
 /* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
-ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int n_cols,
-    const int first, const struct cursor *at, fvec sum[TILE_PANELS][TILE_COLS])
+ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int planes,
+    const int n_cols, const int first, const struct cursor *at, fvec sum[TILE_PANELS][TILE_COLS])
 {
-    const int half = first / 16;
-    __m512i dot[TILE_PANELS][TILE_COLS];
+    const int half = first / 16, last = planes - 1;
+    __m512i dot[TILE_PANELS][TILE_PLANES];
 
     UNROLL
-    for (int c = 0; c < n_cols; c++) {
+    for (int i = 0; i < n_cols * planes; i++) {
         UNROLL
         for (int p = 0; p < n_panels; p++)
-            dot[p][c] = start(type, act_at(at, c), half);
+            dot[p][i] = i % planes == last ? start(type, act_at(at, i / planes), half)
+                                           : _mm512_setzero_si512();
     }
     UNROLL
     for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g++) {
@@ -65,12 +67,12 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
         for (int p = 0; p < n_panels; p++)
             w[p] = load_group(type, at->codes + p * at->panel_bytes, g);
         UNROLL
-        for (int c = 0; c < n_cols; c++) {
-            const __m512i act = broadcast4(act_at(at, c)->q + 4 * g);
+        for (int i = 0; i < n_cols * planes; i++) {
+            const __m512i act = broadcast4(act_at(at, i / planes)->q[i % planes] + 4 * g);
 
             UNROLL
             for (int p = 0; p < n_panels; p++)
-                dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], w[p], act);
+                dot[p][i] = _mm512_dpbusd_epi32(dot[p][i], w[p], act);
         }
     }
     UNROLL
@@ -80,8 +82,10 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
         UNROLL
         for (int c = 0; c < n_cols; c++) {
             const fvec scale = s.scale * act_at(at, c)->scale;
+            const __m512i *d = &dot[p][c * planes];
+            const ivec whole = join_planes(planes, (ivec)d[0], (ivec)d[last]);
 
-            sum[p][c] = fma_lanes(to_float((ivec)dot[p][c]), scale, sum[p][c]);
+            sum[p][c] = fma_lanes(to_float(whole), scale, sum[p][c]);
             if (wmat_has_base(type))
                 sum[p][c] = fma_lanes(s.base,
                     (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), half), sum[p][c]);
@@ -89,8 +93,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
     }
 }
 
-ALWAYS_INLINE void tile_q8(
-    enum dtype type, const int n_panels, const int n_cols, const struct tile *t)
+ALWAYS_INLINE void tile_codes(
+    enum dtype type, const int n_panels, const int planes, const int n_cols, const struct tile *t)
 {
     const struct wmat_format f = wmat_format(type);
     struct cursor at = {.header = t->panel,
@@ -113,11 +117,11 @@ ALWAYS_INLINE void tile_q8(
 #pragma GCC unroll 1
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
-            add_sub_block(type, n_panels, n_cols, 0, &at, sum);
+            add_sub_block(type, n_panels, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
-                add_sub_block(type, n_panels, n_cols, 16, &at, sum);
+                add_sub_block(type, n_panels, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            at.x += sizeof(struct act_block);
+            at.x += act_block_bytes(planes);
         }
         at.header = at.codes;
     }
@@ -140,40 +144,42 @@ ALWAYS_INLINE void tile_q8(
 }
 
 /* An odd last panel is computed twice by a tile of two: it is one in many. */
-ALWAYS_INLINE void tile_any(enum dtype type, const struct tile *t)
+ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile *t)
 {
 #ifdef TILES_AS_LOOPS
-    tile_q8(type, TILE_PANELS, t->n_cols, t);
+    tile_codes(type, TILE_PANELS, planes, t->n_cols, t);
 #else
     switch (t->n_cols) {
     case 1:
         if (t->n_panels == 1)
-            tile_q8(type, 1, 1, t);
+            tile_codes(type, 1, planes, 1, t);
         else
-            tile_q8(type, 2, 1, t);
+            tile_codes(type, 2, planes, 1, t);
         break;
-    case 2: tile_q8(type, 2, 2, t); break;
-    case 3: tile_q8(type, 2, 3, t); break;
-    case 4: tile_q8(type, 2, 4, t); break;
-    case 5: tile_q8(type, 2, 5, t); break;
-    default: tile_q8(type, 2, 6, t);
+    case 2: tile_codes(type, 2, planes, 2, t); break;
+    case 3: tile_codes(type, 2, planes, 3, t); break;
+    case 4: tile_codes(type, 2, planes, 4, t); break;
+    case 5:
+        if (planes == 1)
+            tile_codes(type, 2, 1, 5, t);
+        break;
+    default:
+        if (planes == 1)
+            tile_codes(type, 2, 1, 6, t);
     }
 #endif
 }
 
-#define DEFINE(type)                              \
-    static void tile_##type(const struct tile *t) \
-    {                                             \
-        tile_any(type, t);                        \
-    }
-WMAT_QUANTISED(DEFINE)
+WMAT_QUANTISED(DEFINE_TILES)
 
 void matmul_run_avx512(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    struct tiling how = {TILE_PANELS, TILE_COLS, w->type->type == DTYPE_Q8_0 ? 1 : 2, 1, 8, NULL};
+    const int planes = act_planes(x->kind);
+    struct tiling how = {TILE_PANELS, planes == 1 ? TILE_COLS : TILE_COLS_16,
+        w->type->type == DTYPE_Q8_0 ? 1 : 2, 1, 8, NULL};
 
-    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32) {
         run_f32(w, x, y, ldy, first, last);
         return;
@@ -182,10 +188,10 @@ void matmul_run_avx512(
         return;
     switch (w->type->type) {
 #define TILE(type) \
-    case type: how.tile = tile_##type; break;
+    case type: how.tile = TILE_OF(type, planes); break;
         WMAT_QUANTISED(TILE)
 #undef TILE
-    default: assert(!"ACT_Q8 is for quantised weights");
+    default: assert(!"codes are for quantised weights");
     }
     matmul_tiles(&how, w, x, y, ldy, first, last);
 }

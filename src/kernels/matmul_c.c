@@ -1,6 +1,6 @@
 /* matmul_c.c - the definition of every result, in plain C.
  *
- * ACT_Q8, for each sub-block (32 k, or 16 for Q2_K, Q3_K, Q6_K) ascending:
+ * ACT_Q8 and ACT_Q16, for each sub-block (32 k, or 16 for Q2_K, Q3_K, Q6_K) ascending:
  *     y = fma((float)dot, w_scale * x_scale, y)
  *     y = fma(base, x_scale * sum of x codes, y)      (types with a base)
  * where dot is the exact integer sum of weight value times activation code. */
@@ -17,7 +17,7 @@
 enum { COLS = 8 };
 
 /* 32 floats; the comparison of magnitudes as integers puts NaN above infinity above all numbers. */
-static void quantise_block(const float *x, struct act_block *out)
+static void quantise_block(int planes, const float *x, struct act_block *out)
 {
     const float rounder = 0x1.8p23f; /* adding it leaves the integer nearest to v in the low bits */
     int32_t peak_bits = 0, sum[2] = {0, 0};
@@ -29,15 +29,20 @@ static void quantise_block(const float *x, struct act_block *out)
         peak_bits = magnitude > peak_bits ? magnitude : peak_bits;
     }
     peak = f32_of_bits((uint32_t)peak_bits);
-    *out = (struct act_block){.scale = peak_bits >= 0x7f800000 ? NAN : 0};
+    memset(out, 0, act_block_bytes(planes));
+    out->scale = peak_bits >= 0x7f800000 ? NAN : 0;
     if (peak_bits < 0x7f800000 && peak > ACT_TINY) {
-        out->scale = peak / 127;
-        inverse = 127 / peak;
+        out->scale = peak / act_most(planes);
+        inverse = act_most(planes) / peak;
     }
     for (int i = 0; i < BLOCK_K && inverse > 0; i++) {
         const int32_t code = (int32_t)(f32_bits(x[i] * inverse + rounder) - f32_bits(rounder));
 
-        out->q[i] = (int8_t)code;
+        const int32_t high = planes == 2 ? (code + 128) >> 8 : code;
+
+        out->q[0][i] = (int8_t)high;
+        if (planes == 2)
+            out->q[1][i] = (int8_t)(code - 256 * high);
         sum[i / 16] += code;
     }
     out->offset = -128 * (sum[0] + sum[1]);
@@ -47,11 +52,12 @@ static void quantise_block(const float *x, struct act_block *out)
 
 static void fill(const struct act *a, int col, const float *x)
 {
+    const int planes = act_planes(a->kind);
     uint8_t *to = a->data + (size_t)col * a->col_bytes;
 
-    if (a->kind == ACT_Q8)
-        for (int b = 0; b < a->k / BLOCK_K; b++)
-            quantise_block(x + (size_t)b * BLOCK_K, (struct act_block *)to + b);
+    if (a->kind == ACT_Q8 || a->kind == ACT_Q16)
+        for (int b = 0; b < a->k / BLOCK_K; b++, to += act_block_bytes(planes))
+            quantise_block(planes, x + (size_t)b * BLOCK_K, (struct act_block *)to);
     else
         act_fill_plain(a, to, x);
 }
@@ -80,18 +86,21 @@ ALWAYS_INLINE void read_block(
 }
 
 /* Adds one block's products to the sums of one column. */
-ALWAYS_INLINE void add_block(
-    enum dtype type, const struct block *w, const struct act_block *x, float sum[PANEL_ROWS])
+ALWAYS_INLINE void add_block(enum dtype type, int planes, const struct block *w,
+    const struct act_block *x, float sum[PANEL_ROWS])
 {
     const int sub = wmat_sub(type);
+    int32_t code[BLOCK_K];
 
+    for (int k = 0; k < BLOCK_K; k++)
+        code[k] = planes == 2 ? 256 * x->q[0][k] + x->q[1][k] : x->q[0][k];
     for (int first = 0; first < BLOCK_K; first += sub) {
         int32_t dot[PANEL_ROWS] = {0}, codes = 0;
 
         for (int k = first; k < first + sub; k++) {
-            codes += x->q[k];
+            codes += code[k];
             for (int r = 0; r < PANEL_ROWS; r++)
-                dot[r] += w->values[k][r] * x->q[k];
+                dot[r] += w->values[k][r] * code[k];
         }
         for (int r = 0; r < PANEL_ROWS; r++)
             sum[r] = fmaf((float)dot[r], w->scale[first / 16][r] * x->scale, sum[r]);
@@ -102,21 +111,25 @@ ALWAYS_INLINE void add_block(
 }
 
 /* Columns c0 .. c0 + n - 1 of one panel. */
-ALWAYS_INLINE void panel_q8(enum dtype type, const struct wmat *w, const struct act *x, int panel,
-    int c0, int n, float sum[COLS][PANEL_ROWS])
+ALWAYS_INLINE void panel_codes(enum dtype type, const struct wmat *w, const struct act *x,
+    int panel, int c0, int n, float sum[COLS][PANEL_ROWS])
 {
     const uint8_t *data = w->data + (size_t)panel * w->panel_bytes;
+    const int planes = act_planes(x->kind);
 
     for (int b = 0; b < w->k / BLOCK_K; b++) {
+        const size_t at = (size_t)b * act_block_bytes(planes);
+
         struct block block;
 
         read_block(type, data, b, &block);
         for (int c = 0; c < n; c++)
-            add_block(type, &block, (const struct act_block *)act_col(x, c0 + c) + b, sum[c]);
+            add_block(
+                type, planes, &block, (const struct act_block *)(act_col(x, c0 + c) + at), sum[c]);
     }
 }
 
-static void run_q8(
+static void run_codes(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
     for (int panel = first; panel < last; panel++)
@@ -126,10 +139,10 @@ static void run_q8(
 
             switch (w->type->type) {
 #define PANEL(t) \
-    case t: panel_q8(t, w, x, panel, c0, n, sum); break;
+    case t: panel_codes(t, w, x, panel, c0, n, sum); break;
                 WMAT_QUANTISED(PANEL)
 #undef PANEL
-            default: assert(!"ACT_Q8 is for quantised weights");
+            default: assert(!"codes are for quantised weights");
             }
             for (int c = 0; c < n; c++)
                 memcpy(y + (c0 + c) * ldy + (size_t)panel * PANEL_ROWS, sum[c],
@@ -140,11 +153,11 @@ static void run_q8(
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
-    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32)
         run_f32(w, x, y, ldy, first, last);
     else
-        run_q8(w, x, y, ldy, first, last);
+        run_codes(w, x, y, ldy, first, last);
 }
 
 void wmat_panel_floats(const struct wmat *w, int panel, int k0, int n, float *out, size_t ld)

@@ -11,45 +11,74 @@
 
 struct kernels;
 
-/* 32 activations of an ACT_Q8 column: code = round-half-even(x * (127 / peak)). Weight codes are
- * stored unsigned, so an integer kernel starts its accumulator at -zero * (sum of codes), that is
- * at offset / 128 * zero: one load and a shift instead of a subtraction per weight. A block with a
- * NaN or an infinity has codes 0 and scale NaN, so that the result is NaN. */
+/* Planes of codes, or of bf16, that a column consists of. */
+static inline int act_planes(enum act_kind kind)
+{
+    return kind == ACT_Q16 || kind == ACT_BF16X2 ? 2 : 1;
+}
+
+/* 32 activations of an ACT_Q8 or ACT_Q16 column: code = round-half-even(x * (most / peak)), where
+ * most is 127 or 32639. ACT_Q16's code is 256 * q[0] + q[1], so that kernels see two columns of
+ * int8 under one scale: |code| <= 256 * 127 + 127 keeps q[0] in -127 .. 127 and q[1] in -128 ..
+ * 127. Every sum of 32 products, also on its way, stays below 2^29.
+ *
+ * Weight codes are stored unsigned, so an integer kernel starts its accumulator (of the last plane)
+ * at -zero * (sum of codes), that is at offset / 128 * zero: one load and a shift instead of a
+ * subtraction per weight. A block with a NaN or an infinity has codes 0 and scale NaN, so that the
+ * result is NaN. */
 struct act_block {
-    int8_t q[BLOCK_K];   /* -127 .. 127 */
-    float scale;         /* peak / 127 */
-    int32_t offset;      /* -128 * sum of q */
+    float scale;         /* peak / most */
+    int32_t offset;      /* -128 * sum of codes */
     int32_t offset_high; /* the same of k = 16..31 alone, for types with 16-wide sub-blocks */
-    float sum;           /* scale * sum of q: what a base (minimum) is multiplied with */
+    float sum;           /* scale * sum of codes: what a base (minimum) is multiplied with */
+    int8_t q[][BLOCK_K]; /* [planes] */
 };
 
-/* Below this peak a block counts as zero: 127 / peak could overflow. */
+static inline size_t act_block_bytes(int planes)
+{
+    return sizeof(struct act_block) + (size_t)planes * BLOCK_K;
+}
+
+/* Below this peak a block counts as zero: most / peak could overflow. */
 #define ACT_TINY 0x1p-100f
+
+static inline float act_most(int planes)
+{
+    return planes == 2 ? 32639 : 127;
+}
 
 static inline const uint8_t *act_col(const struct act *x, int col)
 {
     return x->data + (size_t)col * x->col_bytes;
 }
 
-/* Columns that are copied or rounded. A BF16 column is filled up with zeros, because its last pair
- * may reach beyond an odd k. */
+/* f32_to_bf16(), for loops that vectorise. */
+static inline uint16_t act_bf16(float x)
+{
+    const uint32_t bits = f32_bits(x), rounded = bits + 0x7fff + (bits >> 16 & 1);
+
+    return (uint16_t)(((bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : rounded) >> 16);
+}
+
+/* Columns that are copied or rounded. A bf16 plane is filled up with zeros, because its last pair
+ * may reach beyond an odd k. The second plane holds what the first leaves over. */
 static inline void act_fill_plain(const struct act *a, uint8_t *to, const float *x)
 {
-    uint16_t *halves = (uint16_t *)to;
+    const size_t plane_bytes = a->col_bytes / (size_t)act_planes(a->kind);
+    uint16_t *high = (uint16_t *)to, *low = (uint16_t *)(to + plane_bytes);
 
     if (a->kind == ACT_F32) {
         memcpy(to, x, (size_t)a->k * sizeof(float));
         return;
     }
-    for (int i = 0; i < a->k; i++) {
-        const uint32_t bits = f32_bits(x[i]);
-        const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
-
-        /* f32_to_bf16(), for a loop that vectorises */
-        halves[i] =
-            (uint16_t)(((bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : rounded) >> 16);
-    }
-    memset(halves + a->k, 0, a->col_bytes - (size_t)a->k * 2);
+    for (int i = 0; i < a->k; i++)
+        high[i] = act_bf16(x[i]);
+    memset(high + a->k, 0, plane_bytes - (size_t)a->k * 2);
+    if (a->kind == ACT_BF16)
+        return;
+    for (int i = 0; i < a->k; i++)
+        low[i] = act_bf16(x[i] - f32_of_bits((uint32_t)high[i] << 16));
+    memset(low + a->k, 0, plane_bytes - (size_t)a->k * 2);
 }
 
 /* Rows of panel i that exist. */

@@ -132,6 +132,12 @@ ALWAYS_INLINE int zero_log2(enum dtype type)
     }
 }
 
+/* A column's integer sums from those of its planes. */
+ALWAYS_INLINE ivec join_planes(const int planes, ivec first, ivec last)
+{
+    return planes == 2 ? first * 256 + last : first;
+}
+
 /* x_scale * (sum of x codes), of one half where sub-blocks are 16 wide: the base's factor. */
 ALWAYS_INLINE float base_factor(int sub, const struct act_block *x, int half)
 {

@@ -1,6 +1,6 @@
-/* matmul_neon.c - ACT_Q8 products for aarch64; matmul_neondot.c compiles it once more with the dot
- * product extension. A register holds 4 rows. Bytes are signed here: Q8_0 codes become values
- * again, and table types look their values up. */
+/* matmul_neon.c - ACT_Q8 and ACT_Q16 products for aarch64; matmul_neondot.c compiles it once more
+ * with the dot product extension. A register holds 4 rows. Bytes are signed here: Q8_0 codes become
+ * values again, and table types look their values up. */
 #define SIMD_NEON
 #include "kernels/simd.h"
 
@@ -14,7 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { QUARTERS = 4, TILE_COLS = 4 };
+enum { QUARTERS = 4, TILE_COLS = 4, TILE_PLANES = 8 /* of all columns */ };
 
 /* Adds the products of four k, 4 rows. */
 ALWAYS_INLINE ivec dot4(ivec sum, int8x16_t w, int8x16_t x)
@@ -85,16 +85,18 @@ ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
 }
 
 /* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
-ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const int n_cols,
-    const int first, const struct cursor *at, fvec sum[QUARTERS][TILE_COLS])
+ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const int planes,
+    const int n_cols, const int first, const struct cursor *at, fvec sum[QUARTERS][TILE_COLS])
 {
-    ivec dot[QUARTERS][TILE_COLS];
+    const int last = planes - 1;
+    ivec dot[QUARTERS][TILE_PLANES];
 
     UNROLL
-    for (int c = 0; c < n_cols; c++) {
+    for (int i = 0; i < n_cols * planes; i++) {
         UNROLL
         for (int q = 0; q < n_quarters; q++)
-            dot[q][c] = start(type, act_at(at, c), first / 16);
+            dot[q][i] =
+                i % planes == last ? start(type, act_at(at, i / planes), first / 16) : (ivec){0};
     }
     UNROLL
     for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g++) {
@@ -103,11 +105,11 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
             const int8x16_t w = load_group(type, at->codes + 16 * q, g);
 
             UNROLL
-            for (int c = 0; c < n_cols; c++) {
+            for (int i = 0; i < n_cols * planes; i++) {
                 int32_t x;
 
-                memcpy(&x, act_at(at, c)->q + 4 * g, sizeof(x));
-                dot[q][c] = dot4(dot[q][c], w, vreinterpretq_s8_s32(vdupq_n_s32(x)));
+                memcpy(&x, act_at(at, i / planes)->q[i % planes] + 4 * g, sizeof(x));
+                dot[q][i] = dot4(dot[q][i], w, vreinterpretq_s8_s32(vdupq_n_s32(x)));
             }
         }
     }
@@ -117,7 +119,10 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
 
         UNROLL
         for (int c = 0; c < n_cols; c++) {
-            sum[q][c] = fma_lanes(to_float(dot[q][c]), s.scale * act_at(at, c)->scale, sum[q][c]);
+            const ivec *d = &dot[q][c * planes];
+
+            sum[q][c] = fma_lanes(to_float(join_planes(planes, d[0], d[last])),
+                s.scale * act_at(at, c)->scale, sum[q][c]);
             if (wmat_has_base(type))
                 sum[q][c] = fma_lanes(s.base,
                     (fvec){0} + base_factor(wmat_sub(type), act_at(at, c), first / 16), sum[q][c]);
@@ -126,8 +131,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
 }
 
 /* 4 * n_quarters rows from `row` of the panel on, all of k. */
-ALWAYS_INLINE void tile_q8(
-    enum dtype type, const int n_quarters, const int n_cols, const struct tile *t, int row)
+ALWAYS_INLINE void tile_codes(enum dtype type, const int n_quarters, const int planes,
+    const int n_cols, const struct tile *t, int row)
 {
     const struct wmat_format f = wmat_format(type);
     struct cursor at = {.header = t->panel, .x = t->x, .row = row, .col_bytes = t->col_bytes};
@@ -141,11 +146,11 @@ ALWAYS_INLINE void tile_q8(
         at.codes = at.header + f.header_bytes + 4 * row;
 #pragma GCC unroll 1
         for (at.j = 0; at.j < n; at.j++) {
-            add_sub_block(type, n_quarters, n_cols, 0, &at, sum);
+            add_sub_block(type, n_quarters, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
-                add_sub_block(type, n_quarters, n_cols, 16, &at, sum);
+                add_sub_block(type, n_quarters, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            at.x += sizeof(struct act_block);
+            at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
     }
@@ -160,47 +165,42 @@ ALWAYS_INLINE void tile_q8(
     }
 }
 
-ALWAYS_INLINE void tile_any(enum dtype type, const struct tile *t)
+ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile *t)
 {
-#ifdef USE_SIMDE
-    tile_q8(type, QUARTERS, t->n_cols, t, 0);
+#ifdef TILES_AS_LOOPS
+    tile_codes(type, QUARTERS, planes, t->n_cols, t, 0);
 #else
     if (t->n_cols == 1) {
-        tile_q8(type, QUARTERS, 1, t, 0);
+        tile_codes(type, QUARTERS, planes, 1, t, 0);
         return;
     }
     for (int row = 0; row < t->n_rows; row += 8)
         switch (t->n_cols) {
-        case 2: tile_q8(type, 2, 2, t, row); break;
-        case 3: tile_q8(type, 2, 3, t, row); break;
-        default: tile_q8(type, 2, 4, t, row);
+        case 2: tile_codes(type, 2, planes, 2, t, row); break;
+        case 3: tile_codes(type, 2, planes, 3, t, row); break;
+        default: tile_codes(type, 2, planes, 4, t, row);
         }
 #endif
 }
 
-#define DEFINE(type)                              \
-    static void tile_##type(const struct tile *t) \
-    {                                             \
-        tile_any(type, t);                        \
-    }
-WMAT_QUANTISED(DEFINE)
+WMAT_QUANTISED(DEFINE_TILES)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
     struct tiling how = {1, TILE_COLS, 1, 1, 0, NULL};
 
-    assert(x->k == w->k && (x->kind == ACT_F32 || x->kind == ACT_Q8));
+    assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32) {
         run_f32(w, x, y, ldy, first, last);
         return;
     }
     switch (w->type->type) {
 #define TILE(type) \
-    case type: how.tile = tile_##type; break;
+    case type: how.tile = TILE_OF(type, act_planes(x->kind)); break;
         WMAT_QUANTISED(TILE)
 #undef TILE
-    default: assert(!"ACT_Q8 is for quantised weights");
+    default: assert(!"codes are for quantised weights");
     }
     matmul_tiles(&how, w, x, y, ldy, first, last);
 }

@@ -48,6 +48,18 @@ struct tiling {
     void (*tile)(const struct tile *t); /* n_panels is `panels`, `alone` or 1, n_cols 1 .. `cols` */
 };
 
+/* The two tile functions of a quantised type, for columns of one plane and of two. */
+#define DEFINE_TILES(type)                           \
+    static void tile_8_##type(const struct tile *t)  \
+    {                                                \
+        tile_any(type, 1, t);                        \
+    }                                                \
+    static void tile_16_##type(const struct tile *t) \
+    {                                                \
+        tile_any(type, 2, t);                        \
+    }
+#define TILE_OF(type, planes) ((planes) == 1 ? tile_8_##type : tile_16_##type)
+
 void matmul_tiles(const struct tiling *how, const struct wmat *w, const struct act *x, float *y,
     size_t ldy, int first, int last);
 

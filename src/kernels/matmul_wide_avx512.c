@@ -1,13 +1,14 @@
-/* matmul_wide_avx512.c - ACT_Q8 products of many columns for types that are costly to unpack. Two
- * panels at a time, 512 k of them become bytes with float scales, in L1, and all columns of a chunk
- * multiply those. The sums are those of matmul_avx512.c, in the same order; between slices of k
- * they rest in y. */
+/* matmul_wide_avx512.c - ACT_Q8 and ACT_Q16 products of many columns for types that are costly to
+ * unpack. Two panels at a time, 512 k of them become bytes with float scales, in L1, and all
+ * columns of a chunk multiply those. The sums are those of matmul_avx512.c, in the same order;
+ * between slices of k they rest in y. */
 #include "kernels/kernels.h"
 
 #include "kernels/matmul_simd512.h"
 #include "kernels/matmul_tiles.h"
 
-enum { PANELS = 2, MAX_COLS = 6, SLICE = 16 /* blocks */, CHUNK_BYTES = 384 << 10 };
+enum { PANELS = 2, SLICE = 16 /* blocks */, CHUNK_BYTES = 384 << 10 };
+enum { MAX_COLS = 6, MAX_COLS_16 = 4, MAX_PLANES = 8 /* of all columns of a tile */ };
 
 /* One block of one panel. */
 struct wide_block {
@@ -40,9 +41,10 @@ ALWAYS_INLINE void unpack(
         }
 }
 
-/* What is constant in a tile's code: width of a sub-block, and a base or else a zero point. */
+/* What is constant in a tile's code: planes of the columns, width of a sub-block, and a base or
+ * else a zero point. */
 struct kind {
-    int sub;
+    int planes, sub;
     bool has_base;
 };
 
@@ -56,9 +58,13 @@ struct tile_at {
     bool is_first; /* y holds nothing yet */
 };
 
-ALWAYS_INLINE const struct act_block *act_at(const struct tile_at *at, int b, int c)
+/* Block b of column c, where x is the first column's first block. */
+ALWAYS_INLINE const struct act_block *act_at(
+    struct kind kind, const struct tile_at *at, int b, int c)
 {
-    return (const struct act_block *)(at->x + c * at->col_bytes) + b;
+    const size_t offset = (size_t)b * act_block_bytes(kind.planes);
+
+    return (const struct act_block *)(at->x + offset + c * at->col_bytes);
 }
 
 /* Start of the integer sums, as in matmul_avx512.c. */
@@ -80,23 +86,28 @@ ALWAYS_INLINE void add_sub_block(struct kind kind, const int n_cols, const int f
     const struct tile_at *at, int b, fvec sum[PANELS][MAX_COLS])
 {
     const struct wide_block *w = at->w->block[b];
-    __m512i dot[PANELS][MAX_COLS];
+    const int planes = kind.planes, last = planes - 1;
+    __m512i dot[PANELS][MAX_PLANES];
 
     UNROLL
-    for (int c = 0; c < n_cols; c++) {
+    for (int i = 0; i < n_cols * planes; i++) {
+        const struct act_block *x = act_at(kind, at, b, i / planes);
+
         UNROLL
         for (int p = 0; p < PANELS; p++)
-            dot[p][c] = start(kind, act_at(at, b, c), first / 16, at->w->shift);
+            dot[p][i] = i % planes == last ? start(kind, x, first / 16, at->w->shift)
+                                           : _mm512_setzero_si512();
     }
     UNROLL
     for (int g = first / 4; g < (first + kind.sub) / 4; g++) {
         UNROLL
-        for (int c = 0; c < n_cols; c++) {
-            const __m512i x = broadcast4(act_at(at, b, c)->q + 4 * g);
+        for (int i = 0; i < n_cols * planes; i++) {
+            const int8_t *codes = act_at(kind, at, b, i / planes)->q[i % planes];
+            const __m512i x = broadcast4(codes + 4 * g);
 
             UNROLL
             for (int p = 0; p < PANELS; p++)
-                dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], _mm512_loadu_si512(w[p].codes[g]), x);
+                dot[p][i] = _mm512_dpbusd_epi32(dot[p][i], _mm512_loadu_si512(w[p].codes[g]), x);
         }
     }
     UNROLL
@@ -105,9 +116,11 @@ ALWAYS_INLINE void add_sub_block(struct kind kind, const int n_cols, const int f
 
         UNROLL
         for (int c = 0; c < n_cols; c++) {
-            const struct act_block *x = act_at(at, b, c);
+            const struct act_block *x = act_at(kind, at, b, c);
+            const __m512i *d = &dot[p][c * planes];
+            const ivec whole = join_planes(planes, (ivec)d[0], (ivec)d[last]);
 
-            sum[p][c] = fma_lanes(to_float((ivec)dot[p][c]), s.scale * x->scale, sum[p][c]);
+            sum[p][c] = fma_lanes(to_float(whole), s.scale * x->scale, sum[p][c]);
             if (kind.has_base)
                 sum[p][c] =
                     fma_lanes(s.base, (fvec){0} + base_factor(kind.sub, x, first / 16), sum[p][c]);
@@ -162,25 +175,41 @@ ALWAYS_INLINE void tile(struct kind kind, const int n_cols, const struct tile_at
         store_sums(at->y + c * at->ldy, at->n_rows, sum[0][c], sum[1][c]);
 }
 
-/* From 20 columns on, cutting evenly gives tiles of 5 and 6 only. */
+/* From 20 columns on, cutting evenly gives tiles of 5 and 6, or of 3 and 4, only. */
 ALWAYS_INLINE void tile_cols(struct kind kind, int n_cols, const struct tile_at *at)
 {
-    if (n_cols == 5)
+    if (kind.planes == 1 && n_cols == 5)
         tile(kind, 5, at);
-    else
+    else if (kind.planes == 1)
         tile(kind, 6, at);
+    else if (n_cols == 3)
+        tile(kind, 3, at);
+    else
+        tile(kind, 4, at);
 }
+
+/* One function per kind: together, gcc would spill their registers. */
+#define DEFINE_TILE(planes, sub, has_base)                                               \
+    static void tile_##planes##_##sub##_##has_base(int n_cols, const struct tile_at *at) \
+    {                                                                                    \
+        tile_cols((struct kind){planes, sub, has_base}, n_cols, at);                     \
+    }
+DEFINE_TILE(1, 32, 0)
+DEFINE_TILE(1, 32, 1)
+DEFINE_TILE(1, 16, 0)
+DEFINE_TILE(1, 16, 1)
+DEFINE_TILE(2, 32, 0)
+DEFINE_TILE(2, 32, 1)
+DEFINE_TILE(2, 16, 0)
+DEFINE_TILE(2, 16, 1)
 
 static void tile_any(struct kind kind, int n_cols, const struct tile_at *at)
 {
-    if (kind.sub == 32 && kind.has_base)
-        tile_cols((struct kind){32, true}, n_cols, at);
-    else if (kind.sub == 32)
-        tile_cols((struct kind){32, false}, n_cols, at);
-    else if (kind.has_base)
-        tile_cols((struct kind){16, true}, n_cols, at);
-    else
-        tile_cols((struct kind){16, false}, n_cols, at);
+    static void (*const tiles[2][2][2])(int n_cols, const struct tile_at *at) = {
+        {{tile_1_32_0, tile_1_32_1}, {tile_1_16_0, tile_1_16_1}},
+        {{tile_2_32_0, tile_2_32_1}, {tile_2_16_0, tile_2_16_1}}};
+
+    tiles[kind.planes - 1][kind.sub == 16][kind.has_base](n_cols, at);
 }
 
 /* Panel p and the next, if there is one, for columns c0 .. c1 - 1. */
@@ -189,7 +218,8 @@ ALWAYS_INLINE void strip(enum dtype type, const struct wmat *w, const struct act
 {
     const uint8_t *panel = w->data + (size_t)panels[0] * w->panel_bytes;
     const int left = w->rows - panels[0] * PANEL_ROWS, most = (panels[1] - panels[0]) * PANEL_ROWS;
-    const struct kind kind = {wmat_sub(type), wmat_has_base(type)};
+    const struct kind kind = {act_planes(x->kind), wmat_sub(type), wmat_has_base(type)};
+    const int most_cols = kind.planes == 1 ? MAX_COLS : MAX_COLS_16;
     struct tile_at at = {
         .col_bytes = x->col_bytes, .ldy = ldy, .n_rows = left < most ? left : most};
     struct wide wide;
@@ -201,10 +231,10 @@ ALWAYS_INLINE void strip(enum dtype type, const struct wmat *w, const struct act
         unpack(type, panel, panels[1] - panels[0] > 1 ? w->panel_bytes : 0, b, &wide);
         at.w = &wide;
         at.is_first = b == 0;
-        for (int n_tiles = (cols[1] - c + MAX_COLS - 1) / MAX_COLS; n_tiles > 0; n_tiles--) {
+        for (int n_tiles = (cols[1] - c + most_cols - 1) / most_cols; n_tiles > 0; n_tiles--) {
             const int n = (cols[1] - c + n_tiles - 1) / n_tiles;
 
-            at.x = act_col(x, c) + (size_t)b * sizeof(struct act_block);
+            at.x = act_col(x, c) + (size_t)b * act_block_bytes(kind.planes);
             at.y = y + (size_t)c * ldy + (size_t)panels[0] * PANEL_ROWS;
             tile_any(kind, n, &at);
             c += n;

@@ -1,6 +1,6 @@
 /* bench_matmul.c - speed of the matrix products on one thread, one `name value unit` line each.
  *
- * usage: bench_matmul [isa [type]]      isa: c, avx2, avx512, neon or auto; type: as Q4_K
+ * usage: bench_matmul [isa [type [precise]]]     isa: c, avx2, avx512, neon or auto; type: as Q4_K
  *
  * Per type: 512 columns on weights that stay in cache (GOPS, a multiplication and an addition are
  * two), a few columns on weights that do not, the time of one column relative to a plain read of
@@ -110,10 +110,10 @@ static void drop_columns(struct job *j)
     free(j->y);
 }
 
-static void bench_type(const struct kernels *k, enum dtype type)
+static void bench_type(const struct kernels *k, enum dtype type, enum precision precision)
 {
     static const int few[] = {2, 4, 8, 16};
-    const enum act_kind kind = matmul_act(k, dtype_find(type), false);
+    const enum act_kind kind = matmul_act(k, dtype_find(type), precision);
     struct matrix m = matrix_random(type, FEW_ROWS, K, ORDINARY);
     struct job j = {.k = k, .m = &m};
     const double ops = 2.0 * FEW_ROWS * K * MANY_COLS;
@@ -161,7 +161,7 @@ static void bench_type(const struct kernels *k, enum dtype type)
 /* Preparing one column of every kind. */
 static void bench_fill(const struct kernels *k)
 {
-    static const char *const names[] = {"f32", "q8", "bf16"};
+    static const char *const names[] = {"f32", "q8", "q16", "bf16", "bf16x2"};
     enum { N = 1 << 16 };
     float *x = random_columns(1, N);
 
@@ -185,13 +185,13 @@ int main(int argc, char **argv)
     struct kernels k;
 
     if (isa < 0 || !kernels_has(isa)) {
-        fprintf(stderr, "usage: bench_matmul [isa [type]]\n");
+        fprintf(stderr, "usage: bench_matmul [isa [type [precise]]]\n");
         return 2;
     }
     kernels_init(&k, isa);
     bench_fill(&k);
     for (int t = 0; t < N_TYPES; t++)
         if (argc < 3 || strcmp(argv[2], dtype_find(all_types[t])->name) == 0)
-            bench_type(&k, all_types[t]);
+            bench_type(&k, all_types[t], argc > 3 ? PRECISION_PRECISE : PRECISION_DEFAULT);
     return 0;
 }

@@ -172,12 +172,18 @@ static void nor_in_the_reference_profile(void **state)
     strangers_do_not_change_a_vector_in("reference");
 }
 
+static void nor_in_the_precise_profile(void **state)
+{
+    strangers_do_not_change_a_vector_in("precise");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_are_the_golden_ones),
         cmocka_unit_test(strangers_do_not_change_a_vector),
         cmocka_unit_test(nor_in_the_reference_profile),
+        cmocka_unit_test(nor_in_the_precise_profile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,6 +165,11 @@ static void nor_in_the_reference_profile(void **state)
     strangers_do_not_change_an_answer_in("reference");
 }
 
+static void nor_in_the_precise_profile(void **state)
+{
+    strangers_do_not_change_an_answer_in("precise");
+}
+
 static void choices_are_what_they_would_be_alone(void **state)
 {
     struct job_params p = request(1);
@@ -333,6 +338,7 @@ int main(void)
         cmocka_unit_test(greedy_answers_are_the_golden_ones),
         cmocka_unit_test(strangers_do_not_change_an_answer),
         cmocka_unit_test(nor_in_the_reference_profile),
+        cmocka_unit_test(nor_in_the_precise_profile),
         cmocka_unit_test(choices_are_what_they_would_be_alone),
         cmocka_unit_test(chunks_do_not_change_an_answer),
         cmocka_unit_test(being_computed_again_does_not_change_an_answer),

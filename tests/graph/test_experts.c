@@ -152,7 +152,7 @@ static void write_file(struct file *f, int n_experts, int used, struct buf *out)
 }
 
 /* Logits of all rows; prefill in one run, so that rows meet at the experts. */
-static void run(int n_experts, int used, bool exact, float *logits)
+static void run(int n_experts, int used, const char *profile, float *logits)
 {
     struct file *f = xcalloc(1, sizeof(*f));
     struct source *src;
@@ -177,10 +177,7 @@ static void run(int n_experts, int used, bool exact, float *logits)
     weights = weight_store_create(src, pool);
     flow_prefill_options(&o, 1, N_IDS);
     o.output = FLOW_LOGITS;
-    if (exact)
-        flow_profile_reference(&p);
-    else
-        flow_profile_default(&p);
+    assert_true(flow_profile_named(&p, profile));
     if (flow_create(&flow, &hp, &o, &err) < 0 ||
         flow_build(&g, flow, &p, weights, &k, pool, &err) < 0)
         fail_msg("%s", err.msg);
@@ -196,13 +193,15 @@ static void run(int n_experts, int used, bool exact, float *logits)
     free(f);
 }
 
+static const char *const profiles[] = {"reference", "precise", "default"};
+
 static void one_expert_is_the_dense_layer(void **state)
 {
     float dense[N_IDS * VOCAB], mixture[N_IDS * VOCAB];
 
-    for (int exact = 0; exact < 2; exact++) {
-        run(0, 0, exact, dense);
-        run(1, 1, exact, mixture);
+    for (int i = 0; i < 3; i++) {
+        run(0, 0, profiles[i], dense);
+        run(1, 1, profiles[i], mixture);
         assert_memory_equal(dense, mixture, sizeof(dense));
     }
 }
@@ -213,8 +212,8 @@ static void equal_experts_are_the_dense_layer(void **state)
 {
     float dense[N_IDS * VOCAB], mixture[N_IDS * VOCAB];
 
-    run(0, 0, true, dense);
-    run(5, 2, true, mixture);
+    run(0, 0, "reference", dense);
+    run(5, 2, "reference", mixture);
     for (int i = 0; i < N_IDS * VOCAB; i++)
         if (!(fabsf(dense[i] - mixture[i]) <= 1e-4f))
             fail_msg("%d: %g, want %g", i, (double)mixture[i], (double)dense[i]);

@@ -75,12 +75,13 @@ static void assert_same(struct answer *a, struct answer *b, const char *what, co
     free(b->logits);
 }
 
-static const char *const profiles[] = {"reference", "default"};
+static const char *const profiles[] = {"reference", "precise", "default"};
+enum { N_PROFILES = sizeof(profiles) / sizeof(profiles[0]) };
 
 static void folders_equal_their_gguf(void **state)
 {
     for (size_t f = 0; f < sizeof(families) / sizeof(*families); f++)
-        for (int p = 0; p < 2; p++) {
+        for (int p = 0; p < N_PROFILES; p++) {
             struct answer a, b;
             char folder[128], file[160];
 
@@ -133,7 +134,7 @@ static void quantising_while_loading_equals_quantised_files(void **state)
 
     for (int t = 0; t < 2; t++)
         for (int s = 0; s < 2; s++)
-            for (int p = 0; p < 2; p++) {
+            for (int p = 0; p < N_PROFILES; p++) {
                 struct answer a, b;
                 char file[160];
 

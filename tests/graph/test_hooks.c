@@ -275,8 +275,10 @@ static void every_switch_shows(void **state)
     assert_int_equal(seen_in(rt, &p, "passes: "), 1);
     assert_int_equal(seen_in(rt, &d, "passes: "), 0);
     p = d;
-    p.exact = true;
+    p.precision = FLOW_REFERENCE;
     assert_true(seen_in(rt, &p, "Q8_0*f32/") > 0);
+    p.precision = FLOW_PRECISE;
+    assert_true(seen_in(rt, &p, "Q8_0*q16/") > 0);
     p = d;
     p.matmul = BACKEND_BLAS;
     assert_true(seen_in(rt, &p, "/blas") > 0 && seen_in(rt, &p, "/native") == 0);
@@ -352,7 +354,8 @@ static void profiles_are_read_as_they_are_printed(void **state)
 
     flow_profile_default(&p);
     p.skip = FUSE_RESIDUAL | FUSE_ATTENTION;
-    p.assert_clean = p.verbose = p.exact = true;
+    p.assert_clean = p.verbose = true;
+    p.precision = FLOW_PRECISE;
     p.dead_code = false;
     p.matmul = BACKEND_BLAS;
     p.override[DTYPE_Q4_0] = BACKEND_NATIVE;

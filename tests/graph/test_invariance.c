@@ -55,12 +55,13 @@ static void check_chunks(struct runtime *rt, const char *what)
     free(got);
 }
 
-static const char *const profiles[] = {"reference", "default"};
+static const char *const profiles[] = {"reference", "precise", "default"};
+enum { N_PROFILES = sizeof(profiles) / sizeof(profiles[0]) };
 
 static void for_each_isa(void (*check)(const char *model, const char *profile, const char *isa))
 {
     for (int m = 0; m < N_TEST_MODELS; m++)
-        for (int p = 0; p < 2; p++)
+        for (int p = 0; p < N_PROFILES; p++)
             for (int isa = 0; isa < ISA_COUNT; isa++)
                 if (kernels_has((enum isa)isa))
                     check(test_models[m], profiles[p], isa_name((enum isa)isa));
@@ -81,8 +82,9 @@ static void prompt_pieces_do_not_matter(void **state)
 
 static void with_blas_prompt_pieces_do_not_matter(void **state)
 {
-    for (int m = 0; m < N_TEST_MODELS; m++) {
-        struct runtime *rt = open_model(test_models[m], "default", "auto", 2, "blas");
+    for (int m = 0; m < 2 * N_TEST_MODELS; m++) {
+        struct runtime *rt =
+            open_model(test_models[m / 2], m % 2 ? "precise" : "default", "auto", 2, "blas");
 
         check_chunks(rt, "prompt pieces with blas");
         runtime_close(rt);
@@ -191,10 +193,10 @@ static void decoding_equals_prefilling(void **state)
     for_each_isa(decoded);
 }
 
-static void fusion_changes_no_bit(void **state)
+static void fusion_changes_no_bit_in(const char *profile)
 {
     for (int m = 0; m < N_TEST_MODELS; m++) {
-        struct runtime *rt = open_model(test_models[m], "default", "auto", 2, "auto");
+        struct runtime *rt = open_model(test_models[m], profile, "auto", 2, "auto");
         int32_t ids[N_PROMPT];
         float *want = rows(rt, 1), *got = rows(rt, 1);
         struct flow_options fo;
@@ -208,7 +210,7 @@ static void fusion_changes_no_bit(void **state)
         flow_prefill_options(&fo, 1, 128);
         fo.seq = TEST_CHUNK;
         fo.dynamic_seq = true;
-        flow_profile_default(&p);
+        assert_true(flow_profile_named(&p, profile));
         p.policy = FUSION_DIRECT;
         p.kv = rt->kv.type == KV_F32 ? FLOW_KV_F32 : FLOW_KV_BF16;
         assert_int_equal(flow_create(&f, &rt->hp, &fo, &err), 0);
@@ -227,6 +229,12 @@ static void fusion_changes_no_bit(void **state)
         free(got);
         runtime_close(rt);
     }
+}
+
+static void fusion_changes_no_bit(void **state)
+{
+    fusion_changes_no_bit_in("default");
+    fusion_changes_no_bit_in("precise");
 }
 
 int main(void)

@@ -98,23 +98,26 @@ static void precision_changes_steps_and_numbers(void **state)
 {
     struct flow_model *m = open_family(dense, 2);
 
-    for (int mode = 0; mode < 2; mode++) {
-        float quick[VOCAB], exact[VOCAB];
-        struct flow_profile p;
-        struct graph *g;
+    static const char *const inputs[] = {
+        [FLOW_DEFAULT] = "Q8_0*q8/", [FLOW_PRECISE] = "Q8_0*q16/", [FLOW_REFERENCE] = "Q8_0*f32/"};
 
-        flow_profile_default(&p);
-        p.kv = FLOW_KV_F32;
-        g = run(m, (enum flow_mode)mode, &p, quick, NULL);
-        assert_true(says(g, "Q8_0*q8/") > 0);
-        assert_int_equal(says(g, "Q8_0*f32/"), 0);
-        graph_destroy(g);
-        p.exact = true;
-        g = run(m, (enum flow_mode)mode, &p, exact, NULL);
-        assert_int_equal(says(g, "Q8_0*q8/"), 0);
-        assert_true(says(g, "Q8_0*f32/") > 0);
-        graph_destroy(g);
-        assert_memory_not_equal(quick, exact, sizeof(quick));
+    for (int mode = 0; mode < 2; mode++) {
+        float logits[3][VOCAB];
+
+        for (int i = 0; i < 3; i++) {
+            struct flow_profile p;
+            struct graph *g;
+
+            flow_profile_default(&p);
+            p.kv = FLOW_KV_F32;
+            p.precision = (enum flow_precision)i;
+            g = run(m, (enum flow_mode)mode, &p, logits[i], NULL);
+            for (int j = 0; j < 3; j++)
+                assert_int_equal(says(g, inputs[j]) > 0, i == j);
+            graph_destroy(g);
+        }
+        assert_memory_not_equal(logits[0], logits[1], sizeof(logits[0]));
+        assert_memory_not_equal(logits[1], logits[2], sizeof(logits[1]));
     }
     flow_model_close(m);
 }

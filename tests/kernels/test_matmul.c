@@ -134,8 +134,9 @@ static void f32_products_are_the_straight_loop(void **state)
         }
 }
 
-/* What int8 preparation makes of a column, told independently of the code under test. */
-static void quantised(const float *x, int k, float *out)
+/* What preparing codes of -most .. most makes of a column, told independently of the code under
+ * test. */
+static void quantised(const float *x, int k, float most, float *out)
 {
     for (int b = 0; b < k; b += 32) {
         float peak = 0;
@@ -143,11 +144,11 @@ static void quantised(const float *x, int k, float *out)
         for (int i = b; i < b + 32; i++)
             peak = fmaxf(peak, fabsf(x[i]));
         for (int i = b; i < b + 32; i++)
-            out[i] = peak > 0 ? (float)lrintf(x[i] * (127 / peak)) * (peak / 127) : 0;
+            out[i] = peak > 0 ? (float)lrintf(x[i] * (most / peak)) * (peak / most) : 0;
     }
 }
 
-static void int8_products_are_those_of_the_rounded_columns(void **state)
+static void code_products_are_those_of_the_rounded_columns(enum act_kind kind, float most)
 {
     struct kernels kernels;
 
@@ -158,7 +159,7 @@ static void int8_products_are_those_of_the_rounded_columns(void **state)
             struct matrix m = matrix_random(all_types[t], rows, k, i);
             float *x = random_columns(n_cols, k), *y = calloc((size_t)n_cols * rows, sizeof(float));
             float *rounded = malloc((size_t)k * sizeof(float));
-            struct act a = prepare(&kernels, ACT_Q8, x, n_cols, k);
+            struct act a = prepare(&kernels, kind, x, n_cols, k);
 
             assert_non_null(y);
             assert_non_null(rounded);
@@ -169,7 +170,7 @@ static void int8_products_are_those_of_the_rounded_columns(void **state)
                 for (int c = 0; c < n_cols; c++) {
                     double want = 0, size = 0, got = y[(size_t)c * rows + r];
 
-                    quantised(x + (size_t)c * k, k, rounded);
+                    quantised(x + (size_t)c * k, k, most, rounded);
                     for (int j = 0; j < k; j++) {
                         want += (double)w[j] * rounded[j];
                         size += fabs((double)w[j] * rounded[j]);
@@ -189,7 +190,43 @@ static void int8_products_are_those_of_the_rounded_columns(void **state)
         }
 }
 
-static void a_column_that_is_no_number_gives_no_number(void **state)
+static void int8_products_are_those_of_the_rounded_columns(void **state)
+{
+    code_products_are_those_of_the_rounded_columns(ACT_Q8, 127);
+}
+
+static void int16_products_are_those_of_the_rounded_columns(void **state)
+{
+    code_products_are_those_of_the_rounded_columns(ACT_Q16, 32639);
+}
+
+/* Every part of a code, at the ends and where the lower byte changes its sign. */
+static void all_codes_come_out_exactly(void **state)
+{
+    enum { N = 2 * 32639 + 1, K = (N + 30) / 31 * 32 };
+    float *x = calloc(K, sizeof(float));
+    struct kernels kernels;
+    struct act a;
+
+    assert_non_null(x);
+    for (int i = 0; i < N; i++) /* the peak of each block makes its scale 1 */
+        x[i / 31 * 32 + i % 31] = (float)(i - 32639);
+    for (int b = 0; b < K; b += 32)
+        x[b + 31] = b % 64 ? 32639 : -32639;
+    kernels_init(&kernels, kernels_best());
+    a = prepare(&kernels, ACT_Q16, x, 1, K);
+    for (int i = 0; i < K; i++) {
+        const uint8_t *block = a.data + (size_t)(i / 32) * (16 + 64);
+        const int8_t high = (int8_t)block[16 + i % 32], low = (int8_t)block[48 + i % 32];
+
+        if (high == -128 || 256 * high + low != (int)x[i])
+            fail_msg("%g became %d, %d", (double)x[i], high, low);
+    }
+    act_free(&a);
+    free(x);
+}
+
+static void a_column_that_is_no_number_gives_no_number_as(enum act_kind kind)
 {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     struct kernels kernels;
@@ -201,7 +238,7 @@ static void a_column_that_is_no_number_gives_no_number(void **state)
         struct act a;
 
         x[64 + 40] = bad[i];
-        a = prepare(&kernels, ACT_Q8, x, 2, 64);
+        a = prepare(&kernels, kind, x, 2, 64);
         kernels.matmul.run(&m.w, &a, y, 16, 0, 1);
         for (int r = 0; r < 16; r++) {
             assert_true(isfinite(y[r]));
@@ -211,6 +248,12 @@ static void a_column_that_is_no_number_gives_no_number(void **state)
         free(x);
         matrix_free(&m);
     }
+}
+
+static void a_column_that_is_no_number_gives_no_number(void **state)
+{
+    a_column_that_is_no_number_gives_no_number_as(ACT_Q8);
+    a_column_that_is_no_number_gives_no_number_as(ACT_Q16);
 }
 
 static void tiny_columns_count_as_zero(void **state)
@@ -223,11 +266,13 @@ static void tiny_columns_count_as_zero(void **state)
     kernels_init(&kernels, ISA_C);
     for (int i = 0; i < 32; i++)
         x[i] = 1e-42f;
-    a = prepare(&kernels, ACT_Q8, x, 1, 32);
-    kernels.matmul.run(&m.w, &a, y, 16, 0, 1);
-    for (int r = 0; r < 16; r++)
-        assert_true(y[r] == 0);
-    act_free(&a);
+    for (int i = 0; i < 2; i++) {
+        a = prepare(&kernels, i ? ACT_Q16 : ACT_Q8, x, 1, 32);
+        kernels.matmul.run(&m.w, &a, y, 16, 0, 1);
+        for (int r = 0; r < 16; r++)
+            assert_true(y[r] == 0);
+        act_free(&a);
+    }
     matrix_free(&m);
 }
 
@@ -239,17 +284,22 @@ static void types_choose_their_columns_and_backend(void **state)
     kernels_init(&best, kernels_best());
     for (int t = 0; t < N_TYPES; t++) {
         const struct dtype_info *type = dtype_find(all_types[t]);
+        const bool coded = type->block > 1, bf16 = type->type == DTYPE_BF16 && best.bf16;
 
-        assert_int_equal(matmul_act(&best, type, true), ACT_F32);
-        assert_int_equal(matmul_act(&best, type, false), type->block > 1 ? ACT_Q8
-                                                         : type->type == DTYPE_BF16 && best.bf16
-                                                             ? ACT_BF16
-                                                             : ACT_F32);
-        assert_int_equal(matmul_auto(&best, type, PHASE_DECODE, false), MATMUL_NATIVE);
-        assert_int_equal(matmul_auto(&c, type, PHASE_DECODE, false), MATMUL_NATIVE);
-        assert_int_equal(matmul_auto(&c, type, PHASE_PREFILL, true), MATMUL_NATIVE);
-        if (best.isa != ISA_C)
-            assert_int_equal(matmul_auto(&best, type, PHASE_PREFILL, false), MATMUL_NATIVE);
+        assert_int_equal(matmul_act(&best, type, PRECISION_REFERENCE), ACT_F32);
+        assert_int_equal(matmul_act(&best, type, PRECISION_DEFAULT), coded  ? ACT_Q8
+                                                                     : bf16 ? ACT_BF16
+                                                                            : ACT_F32);
+        assert_int_equal(matmul_act(&best, type, PRECISION_PRECISE), coded  ? ACT_Q16
+                                                                     : bf16 ? ACT_BF16X2
+                                                                            : ACT_F32);
+        for (int p = PRECISION_DEFAULT; p <= PRECISION_REFERENCE; p++) {
+            assert_int_equal(matmul_auto(&best, type, PHASE_DECODE, p), MATMUL_NATIVE);
+            assert_int_equal(matmul_auto(&c, type, PHASE_DECODE, p), MATMUL_NATIVE);
+            if (best.isa != ISA_C || p == PRECISION_REFERENCE)
+                assert_int_equal(matmul_auto(&best, type, PHASE_PREFILL, p), MATMUL_NATIVE);
+        }
+        assert_int_equal(matmul_auto(&c, type, PHASE_PREFILL, PRECISION_REFERENCE), MATMUL_NATIVE);
     }
 }
 
@@ -262,6 +312,8 @@ int main(void)
         cmocka_unit_test(padding_rows_are_zero),
         cmocka_unit_test(f32_products_are_the_straight_loop),
         cmocka_unit_test(int8_products_are_those_of_the_rounded_columns),
+        cmocka_unit_test(int16_products_are_those_of_the_rounded_columns),
+        cmocka_unit_test(all_codes_come_out_exactly),
         cmocka_unit_test(a_column_that_is_no_number_gives_no_number),
         cmocka_unit_test(tiny_columns_count_as_zero),
         cmocka_unit_test(types_choose_their_columns_and_backend),

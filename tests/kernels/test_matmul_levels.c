@@ -81,7 +81,8 @@ static void each_level(void (*check)(const struct kernels *k, const struct kerne
     }
 }
 
-static void check_fill(const struct kernels *k, const struct kernels *c)
+static void check_fill_as(
+    const struct kernels *k, const struct kernels *c, enum act_kind kind, float most)
 {
     static const float odd[] = {0, -0.0f, 1e-45f, 1e-38f, 1e-31f, 7.8e-31f, 8e-31f, 1e30f, 3.4e38f,
         -3.4e38f, INFINITY, -INFINITY, NAN};
@@ -93,9 +94,9 @@ static void check_fill(const struct kernels *k, const struct kernels *c)
         for (int j = 0; j < 32; j++)
             x[i + j] = j == i / 32 ? odd[i / 32 % 13] : i % 64 ? x[i + j] * 1e-33f : x[i + j];
     for (int i = K / 2; i < K; i++) /* halves, where rounding to even shows */
-        x[i] = i % 32 == 31 ? 127 : (float)(int)(x[i] * 100) + 0.5f;
-    a = prepare(k, ACT_Q8, x, 1, K);
-    b = prepare(c, ACT_Q8, x, 1, K);
+        x[i] = i % 32 == 31 ? most : (float)(int)(x[i] * most * 0.75f) + 0.5f;
+    a = prepare(k, kind, x, 1, K);
+    b = prepare(c, kind, x, 1, K);
     for (size_t i = 0; i < a.col_bytes; i += 4) {
         float f, g;
 
@@ -109,16 +110,21 @@ static void check_fill(const struct kernels *k, const struct kernels *c)
     free(x);
 }
 
+static void check_fill(const struct kernels *k, const struct kernels *c)
+{
+    check_fill_as(k, c, ACT_Q8, 127);
+    check_fill_as(k, c, ACT_Q16, 32639);
+}
+
 static void columns_are_prepared_alike(void **state)
 {
     each_level(check_fill);
 }
 
-/* One shape of one type in one kind of activation. */
-static void check_shape(const struct kernels *k, const struct kernels *c, enum act_kind kind,
-    const struct matrix *m, int n_cols)
+static void check_columns(const struct kernels *k, const struct kernels *c, enum act_kind kind,
+    const struct matrix *m, const float *x, int n_cols)
 {
-    float *x = random_columns(n_cols, m->w.k), *got, *want;
+    float *got, *want;
     struct act a = prepare(c, kind, x, n_cols, m->w.k);
 
     want = multiply(c, &m->w, &a, m->w.n_panels);
@@ -126,8 +132,17 @@ static void check_shape(const struct kernels *k, const struct kernels *c, enum a
     same_bits(k, &m->w, got, want, n_cols);
     free(got);
     free(want);
-    free(x);
     act_free(&a);
+}
+
+/* One shape of one type in one kind of activation. */
+static void check_shape(const struct kernels *k, const struct kernels *c, enum act_kind kind,
+    const struct matrix *m, int n_cols)
+{
+    float *x = random_columns(n_cols, m->w.k);
+
+    check_columns(k, c, kind, m, x, n_cols);
+    free(x);
 }
 
 static void check_products(const struct kernels *k, const struct kernels *c)
@@ -145,8 +160,10 @@ static void check_products(const struct kernels *k, const struct kernels *c)
             struct matrix m = matrix_random(all_types[t], rows, k_size, i % FLAVOURS);
 
             check_shape(k, c, ACT_F32, &m, i < 29 ? col_counts[(i * 7 + t) % 29] : 40);
-            if (block > 1)
+            if (block > 1) {
                 check_shape(k, c, ACT_Q8, &m, col_counts[i]);
+                check_shape(k, c, ACT_Q16, &m, col_counts[(i + 4 * t) % 30]);
+            }
             matrix_free(&m);
         }
 }
@@ -164,26 +181,60 @@ static void check_long(const struct kernels *k, const struct kernels *c)
         struct matrix m = matrix_random(all_types[t], 40, 2048, ORDINARY);
 
         check_shape(k, c, block > 1 ? ACT_Q8 : ACT_F32, &m, 9);
+        if (block > 1)
+            check_shape(k, c, ACT_Q16, &m, 7);
         matrix_free(&m);
     }
     for (int n = 24; n <= 64; n += n < 32 ? 1 : 8) { /* around the first count of a wide product */
         struct matrix m = matrix_random(n % 2 ? DTYPE_Q6_K : DTYPE_Q5_0, 47, 1280, ORDINARY);
 
         check_shape(k, c, ACT_Q8, &m, n);
+        check_shape(k, c, ACT_Q16, &m, n);
         matrix_free(&m);
     }
     struct matrix m = matrix_random(DTYPE_Q8_0, 512, 96, ORDINARY);
 
     check_shape(k, c, ACT_Q8, &m, 7);
+    check_shape(k, c, ACT_Q16, &m, 7);
     matrix_free(&m);
     m = matrix_random(DTYPE_Q4_K, 33, 1024, ORDINARY);
     check_shape(k, c, ACT_Q8, &m, 301);
+    check_shape(k, c, ACT_Q16, &m, 191);
     matrix_free(&m);
 }
 
 static void long_products_too(void **state)
 {
     each_level(check_long);
+}
+
+/* Bytes of the planes that are as far from zero as they get, against weights that are so, too: what
+ * an instruction that saturates would show. Columns: lower bytes -128 under positive and negative
+ * upper ones, upper bytes 127, then -127, then alternating. */
+static void check_extremes(const struct kernels *k, const struct kernels *c)
+{
+    enum { COLS = 5, K = 512 };
+    static const float pairs[COLS][2] = {
+        {32384, 32384}, {-32384, -32384}, {32639, 32639}, {-32639, -32639}, {32384, -32639}};
+    float x[COLS * K];
+
+    for (int i = 0; i < COLS * K; i++) /* the first of each block makes its scale 1 */
+        x[i] = i % 32 == 0 ? 32639 : pairs[i / K][i % 2];
+    for (int t = 0; t < N_TYPES; t++)
+        for (int flavour = 0; flavour < FLAVOURS && dtype_find(all_types[t])->block > 1;
+             flavour++) {
+            struct matrix m = matrix_random(all_types[t], 33, K, (enum flavour)flavour);
+
+            check_columns(k, c, ACT_Q8, &m, x, COLS);
+            check_columns(k, c, ACT_Q16, &m, x, COLS);
+            check_columns(k, c, ACT_Q16, &m, x + K, 1);
+            matrix_free(&m);
+        }
+}
+
+static void extreme_codes_do_not_saturate(void **state)
+{
+    each_level(check_extremes);
 }
 
 static void invariant(const struct kernels *k, enum act_kind kind, enum dtype type)
@@ -222,9 +273,13 @@ static void a_column_does_not_see_its_neighbours(void **state)
             continue;
         kernels_init(&k, isa);
         for (int t = 0; t < N_TYPES; t++) {
-            const enum act_kind kind = matmul_act(&k, dtype_find(all_types[t]), false);
+            const struct dtype_info *type = dtype_find(all_types[t]);
+            const enum act_kind kind = matmul_act(&k, type, PRECISION_DEFAULT);
+            const enum act_kind precise = matmul_act(&k, type, PRECISION_PRECISE);
 
             invariant(&k, kind, all_types[t]);
+            if (precise != kind)
+                invariant(&k, precise, all_types[t]);
             if (t % 4 == 0 && kind != ACT_F32)
                 invariant(&k, ACT_F32, all_types[t]);
         }
@@ -232,11 +287,12 @@ static void a_column_does_not_see_its_neighbours(void **state)
 }
 
 /* bf16 dot products round in their own way, and flush denormals: compared with doubles. */
-static void check_bf16(const struct kernels *k, int rows, int k_size, int n_cols)
+static void check_bf16(
+    const struct kernels *k, enum act_kind kind, int rows, int k_size, int n_cols)
 {
     struct matrix m = matrix_random(DTYPE_BF16, rows, k_size, ORDINARY);
     float *x = random_columns(n_cols, k_size), *y, *w = malloc((size_t)k_size * sizeof(float));
-    struct act a = prepare(k, ACT_BF16, x, n_cols, k_size);
+    struct act a = prepare(k, kind, x, n_cols, k_size);
 
     assert_non_null(w);
     y = multiply(k, &m.w, &a, 1 + n_cols % 5);
@@ -247,8 +303,11 @@ static void check_bf16(const struct kernels *k, int rows, int k_size, int n_cols
             double want = 0, size = 0;
 
             for (int i = 0; i < k_size; i++) {
-                const float rounded = bf16_to_f32(f32_to_bf16(x[(size_t)c * k_size + i]));
+                const float v = x[(size_t)c * k_size + i];
+                float rounded = bf16_to_f32(f32_to_bf16(v));
 
+                if (kind == ACT_BF16X2)
+                    rounded += bf16_to_f32(f32_to_bf16(v - rounded));
                 want += (double)w[i] * rounded;
                 size += fabs((double)w[i] * rounded);
             }
@@ -273,8 +332,9 @@ static void bf16_products_are_close(void **state)
         return;
     }
     for (int i = 1; i < 30; i++)
-        check_bf16(&k, 1 + i * 31 % 140, i * i, i);
-    check_bf16(&k, 65, 2048, 6);
+        check_bf16(&k, i % 3 ? ACT_BF16 : ACT_BF16X2, 1 + i * 31 % 140, i * i, i);
+    check_bf16(&k, ACT_BF16, 65, 2048, 6);
+    check_bf16(&k, ACT_BF16X2, 65, 2048, 6);
 }
 
 int main(void)
@@ -283,6 +343,7 @@ int main(void)
         cmocka_unit_test(columns_are_prepared_alike),
         cmocka_unit_test(products_are_those_of_plain_c),
         cmocka_unit_test(long_products_too),
+        cmocka_unit_test(extreme_codes_do_not_saturate),
         cmocka_unit_test(bf16_products_are_close),
         cmocka_unit_test(a_column_does_not_see_its_neighbours),
     };

@@ -6,7 +6,7 @@ The machine should do nothing else; unset OPENBLAS_CORETYPE. Every round starts 
 llama-batched-bench, built with -DGGML_NATIVE=ON, run with run-time repacking and without flash attention, which is how
 they are fastest here (and flash attention aborts on Gemma 3 in some builds). Both engines decode over the whole head.
 
---neighbours N measures beside N processes that never sleep, each gemmad and ik; --json FILE adds the figures to FILE,
+--neighbours N measures beside N processes that never sleep, gemmad and ik each; --json FILE adds the figures to FILE,
 which chart.py draws.
 """
 import argparse
@@ -16,12 +16,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 SPIN = "import os, time\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 def output(command, log=subprocess.PIPE):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    with tempfile.TemporaryDirectory() as folder:  # ik's programs leave a log where they run
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{(done.stderr or done.stdout)[-1000:]}")
     return done.stdout
@@ -94,6 +96,8 @@ def main():
     p.add_argument("--neighbours", type=int, default=0)
     p.add_argument("--json", metavar="FILE")
     a = p.parse_args()
+    a.models = [os.path.abspath(m) for m in a.models]
+    a.gemmad, a.ik = os.path.abspath(a.gemmad), a.ik and os.path.abspath(a.ik)
     all_results = {}
     if a.json and os.path.exists(a.json):
         with open(a.json, encoding="utf-8") as f:

@@ -23,7 +23,7 @@ struct config {
     int ctx_tokens, max_sequences;           /* 0 = auto for both */
     int kv_mib;                              /* 0 = auto */
     char kv_type[CONFIG_WORD_MAX], quantize[CONFIG_WORD_MAX];
-    bool prefix_cache;
+    bool prefix_cache, screen_head;
 
     /* speed */
     int threads; /* 0 = auto */

@@ -37,6 +37,7 @@ struct engine_opts {
     size_t kv_bytes;   /* 0 = from memory */
     int queue_max;     /* waiting jobs before GD_EBUSY */
     int64_t queue_tokens_max; /* prompt tokens of waiting jobs before GD_EBUSY */
+    bool screen_head;  /* keep a Q8_0 head so that the likeliest tokens are found in half of it */
     bool prefix_cache; /* keep computed prompts and answers for prompts that begin the same */
     void (*wake)(void *ud);
     void *wake_ud;
@@ -261,7 +262,9 @@ struct engine_stats {
     uint64_t jobs_refused, jobs_canceled;     /* GD_EBUSY; released before their end */
     uint64_t prompt_tokens, cached_tokens, completion_tokens;
     uint64_t preemptions, steps;
-    double kv_used;       /* 0..1 of the pages */
+    uint64_t head_bytes_read, head_bytes_whole; /* what the runs read of the head, and would have
+                                                   read to know all logits */
+    double kv_used;                             /* 0..1 of the pages */
     double retry_after_s; /* estimate until the queue has room again; 0 when it has */
     int64_t
         last_step_ms_ago; /* since the engine thread last made progress or found nothing to do */

@@ -13,13 +13,15 @@ static const char usage[] =
     "usage: gemmad bench [options] MODEL\n\n"
     "Measures prefill, decode and batched decode in tokens per second: minimum, median and "
     "maximum\n"
-    "of the repeats, after one that is not counted. Decode computes the whole head and takes the\n"
-    "most likely token.\n\n"
+    "of the repeats, after one that is not counted. Decode takes the most likely token; all "
+    "logits\n"
+    "are computed for it, or only what can be among the K largest.\n\n"
     "  --prompt N         tokens of the prompt, 0 = no prefill test (512)\n"
     "  --gen N            tokens decoded per repeat, 0 = no decode test (64)\n"
     "  --depth N          tokens already in the cache when decoding starts (0)\n"
     "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
     "  --repeat N         counted repeats (5)\n"
+    "  --top-k K          ask the head for the K (1..128) largest logits, 0 = all of them (0)\n"
     "  --json             one JSON object instead of a table\n" TOOL_OPTIONS
     "\nExit codes: 0 done, 1 failed, 2 bad arguments or model.";
 
@@ -28,6 +30,7 @@ enum { MAX_BATCHES = 16, MAX_REPEAT = 1000, CHUNK = 512 };
 struct bench {
     struct runtime_opts ro;
     int prompt, gen, depth, repeat, batches[MAX_BATCHES], n_batches;
+    int top_k; /* 0: whole rows of logits */
     bool json;
 };
 
@@ -105,6 +108,8 @@ static int bench_decode(
     int32_t *ids = some_ids(rt, b->depth), *next = xcalloc((size_t)batch, sizeof(*next));
     int *past = xcalloc((size_t)batch, sizeof(*past));
     float *logits = xcalloc((size_t)batch * vocab, sizeof(*logits));
+    struct logit *best = xcalloc((size_t)batch * SHORTLIST_MAX, sizeof(*best));
+    struct shortlist *lists = xcalloc((size_t)batch, sizeof(*lists));
     struct plain_kv kv;
     int r = plain_kv_create(&kv, rt, batch, b->depth + b->gen, err);
 
@@ -116,12 +121,14 @@ static int bench_decode(
         for (int s = 0; s < batch; s++) {
             past[s] = b->depth;
             next[s] = s + 2;
+            lists[s] = (struct shortlist){.k = b->top_k, .best = best + s * SHORTLIST_MAX};
         }
         for (int n = 0; n < b->gen; n++) {
-            plain_decode(rt, &kv, past, next, batch, logits);
+            plain_decode_best(rt, &kv, past, next, batch, logits, b->top_k ? lists : NULL);
             for (int s = 0; s < batch; s++) {
                 past[s]++;
-                next[s] = rt->kernels.argmax(logits + (size_t)s * vocab, rt->hp.vocab);
+                next[s] = lists[s].n ? best[s * SHORTLIST_MAX].id
+                                     : rt->kernels.argmax(logits + (size_t)s * vocab, rt->hp.vocab);
             }
         }
         if (i >= 0)
@@ -129,6 +136,8 @@ static int bench_decode(
     }
     if (r == 0)
         plain_kv_free(&kv);
+    free(best);
+    free(lists);
     free(logits);
     free(past);
     free(next);
@@ -141,6 +150,7 @@ static int run(const struct bench *b, struct err *err)
     struct figure f = {.values = xcalloc((size_t)b->repeat, sizeof(double)), .n = b->repeat};
     struct runtime *rt = NULL;
     int64_t t = clock_ns();
+    int64_t head_read = 0, head_whole = 0;
     bool first = true;
     int r = runtime_open(&rt, &b->ro, err);
 
@@ -167,8 +177,13 @@ static int run(const struct bench *b, struct err *err)
         if (r == 0)
             print(b, "decode", b->gen, b->batches[i], &f, first);
     }
+    if (r == 0 && rt->decode)
+        graph_head_bytes(rt->decode, &head_read, &head_whole);
     if (r == 0 && b->json)
-        puts("\n  ]}");
+        printf("\n  ], \"top_k\": %d, \"head_read\": %.4f}\n", b->top_k,
+            head_whole ? (double)head_read / (double)head_whole : 1);
+    else if (r == 0 && b->top_k && head_whole)
+        printf("of the head %.1f %% was read\n", 100 * (double)head_read / (double)head_whole);
     runtime_close(rt);
     free(f.values);
     return r;
@@ -206,6 +221,8 @@ static int option(struct bench *b, int argc, char **argv, int *i)
         return cmd_int("depth", v, 0, 1 << 20, &b->depth) ? 1 : -1;
     if (cmd_option(argc, argv, i, "repeat", &v))
         return cmd_int("repeat", v, 1, MAX_REPEAT, &b->repeat) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "top-k", &v))
+        return cmd_int("top-k", v, 0, SHORTLIST_MAX, &b->top_k) ? 1 : -1;
     if (cmd_flag(argv[*i], "json"))
         return b->json = true, 1;
     if (cmd_option(argc, argv, i, "batch", &v)) {

@@ -7,7 +7,7 @@
 #include "engine/scheduler_private.h"
 #include "engine/stats.h"
 
-void sched_find_end_tokens(struct sched *s)
+static void find_end_tokens(struct sched *s)
 {
     int n = tokenizer_n_tokens(s->rt->tok);
 
@@ -20,7 +20,51 @@ void sched_find_end_tokens(struct sched *s)
     }
 }
 
-void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, float *row)
+int sched_open_drawing(struct sched *s)
+{
+    const struct runtime *rt = s->rt;
+    size_t n_lists = (size_t)s->o.max_sequences;
+    size_t n_rows = n_lists > PROMPT_ROWS ? n_lists : PROMPT_ROWS;
+
+    s->logits_bytes = n_rows * (size_t)rt->hp.vocab * sizeof(float);
+    s->logits = mem_aligned(s->logits_bytes);
+    if (!s->logits)
+        return GD_ENOMEM;
+    s->n_samplers = pool_threads(rt->pool);
+    s->samplers = xcalloc((size_t)s->n_samplers, sizeof(struct sampler *));
+    for (int i = 0; i < s->n_samplers; i++)
+        s->samplers[i] = sampler_create(&rt->kernels, rt->hp.vocab);
+    s->lists = xcalloc(n_lists, sizeof(*s->lists));
+    s->best = xcalloc(n_lists * SHORTLIST_MAX, sizeof(*s->best));
+    for (size_t i = 0; i < n_lists; i++)
+        s->lists[i].best = s->best + i * SHORTLIST_MAX;
+    find_end_tokens(s);
+    return 0;
+}
+
+void sched_close_drawing(struct sched *s)
+{
+    for (int i = 0; i < s->n_samplers; i++)
+        sampler_destroy(s->samplers[i]);
+    mem_aligned_free(s->logits, s->logits_bytes);
+    free(s->samplers);
+    free(s->lists);
+    free(s->best);
+    free(s->end_tokens);
+}
+
+void sched_count_head(struct sched *s)
+{
+    int64_t read[2] = {0}, whole[2] = {0};
+
+    graph_head_bytes(s->rt->prefill, &read[0], &whole[0]);
+    if (s->rt->decode)
+        graph_head_bytes(s->rt->decode, &read[1], &whole[1]);
+    s->stats.head_bytes_read = (uint64_t)(read[0] + read[1]);
+    s->stats.head_bytes_whole = (uint64_t)(whole[0] + whole[1]);
+}
+
+static struct sampler_input input_of(const struct sched *s, const struct choice *c)
 {
     const struct job_params *p = &c->job->params;
     struct sampler_input in = {
@@ -38,10 +82,37 @@ void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler
         in.banned[1].ids = p->stop_ids;
         in.banned[1].n = p->n_stop_ids;
     }
-    c->pick = (struct pick){.id = sampler_pick(sampler, row, &in)};
+    return in;
+}
+
+struct shortlist *sched_shortlist(struct sched *s, const struct choice *c, int row)
+{
+    struct sampler_input in = input_of(s, c);
+    struct shortlist *list = &s->lists[row];
+
+    if (c->job->params.logprobs >= 0) /* they want the sum of the row */
+        return NULL;
+    list->k = sampler_shortlist(&in, s->rt->hp.vocab);
+    list->n = 0;
+    return list->k ? list : NULL;
+}
+
+void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, int row,
+    const struct shortlist *list)
+{
+    const struct job_params *p = &c->job->params;
+    float *logits = s->logits + (size_t)row * (size_t)s->rt->hp.vocab;
+    struct sampler_input in = input_of(s, c);
+
+    c->pick = (struct pick){0};
+    if (list && list->n) {
+        c->pick.id = sampler_pick_from(sampler, list->best, list->n, &in);
+        return;
+    }
+    c->pick.id = sampler_pick(sampler, logits, &in);
     if (c->pick.id >= 0 && p->logprobs >= 0)
-        c->pick.n_top =
-            sampler_logprobs(sampler, row, c->pick.id, p->logprobs, &c->pick.logprob, c->pick.top);
+        c->pick.n_top = sampler_logprobs(
+            sampler, logits, c->pick.id, p->logprobs, &c->pick.logprob, c->pick.top);
 }
 
 struct sampling_run {
@@ -56,7 +127,8 @@ static void sample_share(void *arg, int thread, int n_threads)
 
     pool_share(run->n, thread, n_threads, &first, &last);
     for (int i = first; i < last; i++)
-        sched_sample_row(run->s, run->s->rows[i], run->s->samplers[thread], run->s->seqs[i].logits);
+        sched_sample_row(
+            run->s, run->s->rows[i], run->s->samplers[thread], i, run->s->seqs[i].best);
 }
 
 void sched_sample(struct sched *s, int n)

@@ -31,6 +31,7 @@ void engine_opts_default(struct engine_opts *o)
         .itl_target_ms = 50,
         .queue_max = 256,
         .queue_tokens_max = 1 << 20,
+        .screen_head = true,
         .prefix_cache = true,
     };
 }
@@ -76,6 +77,7 @@ static int open_runtime(struct engine *e, struct err *err)
     ro.isa = o->isa;
     ro.kv_type = o->kv_type;
     ro.quantize = o->quantize;
+    ro.screen_head = o->screen_head;
     ro.matmul_prefill = o->matmul_prefill;
     ro.matmul_decode = o->matmul_decode;
     ro.n_threads = o->n_threads;

@@ -60,6 +60,12 @@ void plain_feed(struct runtime *rt, struct plain_kv *kv, int seq, int past, cons
 void plain_decode(struct runtime *rt, struct plain_kv *kv, const int *past, const int32_t *tokens,
     int n, float *logits)
 {
+    plain_decode_best(rt, kv, past, tokens, n, logits, NULL);
+}
+
+void plain_decode_best(struct runtime *rt, struct plain_kv *kv, const int *past,
+    const int32_t *tokens, int n, float *logits, struct shortlist *best)
+{
     struct graph_seq *q = xcalloc((size_t)n, sizeof(*q));
 
     for (int i = 0; i < n; i++) {
@@ -67,6 +73,7 @@ void plain_decode(struct runtime *rt, struct plain_kv *kv, const int *past, cons
         if (logits) {
             q[i].n_logits = 1;
             q[i].logits = logits + (size_t)i * (size_t)rt->hp.vocab;
+            q[i].best = best ? &best[i] : NULL;
         }
     }
     graph_run(rt->decode, &kv->memory, q, n);

@@ -23,5 +23,8 @@ void plain_feed(struct runtime *rt, struct plain_kv *kv, int seq, int past, cons
 /* One decode step over sequences 0..n-1: past[i], token[i]; logits (n, vocab) or NULL. */
 void plain_decode(struct runtime *rt, struct plain_kv *kv, const int *past, const int32_t *tokens,
     int n, float *logits);
+/* The same with a list per sequence (graph.h): its k largest logits, or n = 0 and the row. */
+void plain_decode_best(struct runtime *rt, struct plain_kv *kv, const int *past,
+    const int32_t *tokens, int n, float *logits, struct shortlist *best);
 
 #endif

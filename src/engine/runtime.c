@@ -22,6 +22,7 @@ void runtime_opts_default(struct runtime_opts *o)
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
         .quantize = "none",
+        .screen_head = true,
         .max_sequences = 16,
         .max_chunk = 512};
 }
@@ -185,6 +186,9 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
     r = quantise(rt, o->quantize, err);
     if (r < 0)
         return r;
+    if (o->screen_head && decode.precision != FLOW_REFERENCE && !rt->hp.bidirectional)
+        weight_store_in_planes(
+            rt->weights, rt->hp.separate_head ? "output.weight" : "token_embd.weight");
     if (rt->hp.bidirectional) {
         embed_options(rt, o, &fo);
     } else {

@@ -30,8 +30,9 @@ struct sampler {
     int vocab;
     struct candidate *list; /* (vocab) */
     float *row;             /* (vocab) cleaned of NaN, or divided by the temperature */
-    double *sums;           /* one per DRAW_BLOCK tokens */
-    int32_t *seen;          /* (vocab) zero between calls */
+    float *absent; /* (vocab) -INFINITY between calls: a row of which only the best is known */
+    double *sums;  /* one per DRAW_BLOCK tokens */
+    int32_t *seen; /* (vocab) zero between calls */
     struct undo *undo;
     size_t n_undo, undo_cap;
 };
@@ -57,6 +58,9 @@ struct sampler *sampler_create(const struct kernels *k, int vocab)
     s->vocab = vocab;
     s->list = xcalloc(n, sizeof(*s->list));
     s->row = xcalloc(n, sizeof(*s->row));
+    s->absent = xcalloc(n, sizeof(*s->absent));
+    for (size_t i = 0; i < n; i++)
+        s->absent[i] = -INFINITY;
     s->sums = xcalloc(n / DRAW_BLOCK + 1, sizeof(*s->sums));
     s->seen = xcalloc(n, sizeof(*s->seen));
     return s;
@@ -68,6 +72,7 @@ void sampler_destroy(struct sampler *s)
         return;
     free(s->list);
     free(s->row);
+    free(s->absent);
     free(s->sums);
     free(s->seen);
     free(s->undo);
@@ -226,6 +231,36 @@ static int gather_top(
     }
 }
 
+/* Of the n candidates gathered, which have `total` mass together: what typical_p, top_p and min_p
+ * leave. */
+static int cut(struct candidate *c, int n, float max, double total, const struct sampling *p)
+{
+    if (p->typical_p < 1) {
+        n = keep_typical(c, n, max, total, p->typical_p);
+        total = weigh(c, n, max);
+    }
+    if (p->top_p < 1) {
+        for (int i = 0; i < n; i++)
+            c[i].key = -c[i].logit;
+        n = select_mass(c, n, p->top_p * total);
+    }
+    return p->min_p > 0 ? keep_min_p(c, n, p->min_p) : n;
+}
+
+static int more_likely(const void *a, const void *b)
+{
+    return select_before(a, b) ? -1 : 1;
+}
+
+/* In order where a shortlist could have brought them, because sums depend on the order. */
+static int cut_largest(struct candidate *c, int n, float max, const struct sampling *p)
+{
+    if (n <= SHORTLIST_MAX)
+        qsort(c, (size_t)n, sizeof(*c), more_likely);
+    n = n < p->top_k ? n : p->top_k;
+    return cut(c, n, max, weigh(c, n, max), p);
+}
+
 /* Survivors are s->list[0..n). ALL: nothing is truncated. UNUSABLE: the row's sum is no number. */
 enum { ALL = -1, UNUSABLE = -2 };
 
@@ -235,10 +270,9 @@ static int truncate_row(struct sampler *s, const float *row, const struct sampli
     double total;
     int n;
 
-    if (p->top_k > 0 && p->top_k < s->vocab) {
-        n = select_largest(row, s->vocab, p->top_k, c);
-        total = weigh(c, n, max);
-    } else if (p->typical_p < 1) {
+    if (p->top_k > 0 && p->top_k < s->vocab)
+        return cut_largest(c, select_largest(row, s->vocab, p->top_k, c), max, p);
+    if (p->typical_p < 1) {
         n = select_above(row, s->vocab, max - deepest, c);
         total = weigh(c, n, max);
     } else if (p->top_p < 1 || p->min_p > 0) {
@@ -250,16 +284,7 @@ static int truncate_row(struct sampler *s, const float *row, const struct sampli
     } else {
         return ALL;
     }
-    if (p->typical_p < 1) {
-        n = keep_typical(c, n, max, total, p->typical_p);
-        total = weigh(c, n, max);
-    }
-    if (p->top_p < 1) {
-        for (int i = 0; i < n; i++)
-            c[i].key = -c[i].logit;
-        n = select_mass(c, n, p->top_p * total);
-    }
-    return p->min_p > 0 ? keep_min_p(c, n, p->min_p) : n;
+    return cut(c, n, max, total, p);
 }
 
 int sampler_survivors(
@@ -401,16 +426,69 @@ int32_t sampler_pick(struct sampler *s, float *logits, const struct sampler_inpu
     return id;
 }
 
+/* ---- from a shortlist ---- */
+
+/* How many ids of the row a call may lower; -1 when it may raise one. */
+static int n_lowered(const struct sampler_input *in)
+{
+    const struct sampling *p = in->params;
+    size_t n = in->banned[0].n + in->banned[1].n + p->n_bias;
+    int last = p->repeat_last_n;
+
+    for (size_t i = 0; i < p->n_bias; i++)
+        if (p->bias[i].bias > 0)
+            return -1;
+    if (p->repeat_penalty < 1 || p->presence_penalty < 0 || p->frequency_penalty < 0)
+        return -1;
+    if (p->repeat_penalty > 1)
+        n += (size_t)(last < 0 || last > in->n_tokens ? in->n_tokens : last);
+    if (p->presence_penalty > 0 || p->frequency_penalty > 0)
+        n += (size_t)(in->n_tokens - in->n_prompt);
+    return n < SHORTLIST_MAX ? (int)n : -1;
+}
+
+int sampler_shortlist(const struct sampler_input *in, int vocab)
+{
+    const struct sampling *p = in->params;
+    int lowered = n_lowered(in), k = p->temperature < greedy_below ? 1 : p->top_k;
+
+    if (lowered < 0 || k <= 0 || k >= vocab || k > SHORTLIST_MAX - lowered)
+        return 0;
+    return k + lowered;
+}
+
+int32_t sampler_pick_from(
+    struct sampler *s, const struct logit *best, int n, const struct sampler_input *in)
+{
+    const struct sampling *p = in->params;
+    struct candidate *c = s->list;
+
+    for (int i = 0; i < n; i++)
+        s->absent[best[i].id] = best[i].value;
+    patch_all(s, s->absent, in);
+    for (int i = 0; i < n; i++) {
+        float logit = s->absent[best[i].id];
+
+        c[i] = (struct candidate){.logit = logit, .key = -logit, .id = best[i].id};
+    }
+    restore(s, s->absent);
+    for (int i = 0; i < n; i++)
+        s->absent[best[i].id] = -INFINITY;
+    qsort(c, (size_t)n, sizeof(*c), more_likely);
+    if (c[0].logit <= banned_logit / 2)
+        return -1;
+    if (p->temperature < greedy_below)
+        return c[0].id;
+    n = cut_largest(c, n, c[0].logit, p);
+    return draw_list(
+        c, n, p->temperature, sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt));
+}
+
 /* ---- log-probabilities ---- */
 
 static float floored(double logprob)
 {
     return logprob > logprob_floor ? (float)logprob : logprob_floor; /* NaN goes to the floor too */
-}
-
-static int more_likely(const void *a, const void *b)
-{
-    return select_before(a, b) ? -1 : 1;
 }
 
 int sampler_logprobs(struct sampler *s, const float *logits, int32_t id, int n_top, float *logprob,

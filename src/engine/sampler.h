@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "gemmad/engine.h"
+#include "graph/graph.h"
 #include "kernels/kernels.h"
 
 enum { LOGPROBS_MAX = 20 };
@@ -45,6 +46,14 @@ struct sampler_input {
 /* The token, or -1 when the row holds no finite logit that is not banned. The row is patched while
  * the call runs and restored before it returns. */
 int32_t sampler_pick(struct sampler *s, float *logits, const struct sampler_input *in);
+
+/* How long a shortlist must be (graph.h) for sampler_pick_from() to give what sampler_pick() gives:
+ * its k best once penalties and bans have taken some out. 0: the whole row is needed. */
+int sampler_shortlist(const struct sampler_input *in, int vocab);
+
+/* As sampler_pick(), from the best[0..n) of the row. */
+int32_t sampler_pick_from(
+    struct sampler *s, const struct logit *best, int n, const struct sampler_input *in);
 
 /* What truncation leaves of a row, in no particular order; *out is borrowed until the next call.
  * -1: nothing is truncated, every token is in. */

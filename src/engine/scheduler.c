@@ -13,7 +13,6 @@
 struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched_opts *o)
 {
     struct sched *s = xcalloc(1, sizeof(*s));
-    int n_rows = o->max_sequences > PROMPT_ROWS ? o->max_sequences : PROMPT_ROWS;
 
     s->rt = rt;
     s->kv = kv;
@@ -26,17 +25,10 @@ struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched
     s->embeds = rt->hp.bidirectional;
     if (s->embeds)
         return s;
-    s->logits_bytes = (size_t)n_rows * (size_t)rt->hp.vocab * sizeof(float);
-    s->logits = mem_aligned(s->logits_bytes);
-    if (!s->logits) {
+    if (sched_open_drawing(s) < 0) {
         sched_destroy(s);
         return NULL;
     }
-    s->n_samplers = pool_threads(rt->pool);
-    s->samplers = xcalloc((size_t)s->n_samplers, sizeof(struct sampler *));
-    for (int i = 0; i < s->n_samplers; i++)
-        s->samplers[i] = sampler_create(&rt->kernels, rt->hp.vocab);
-    sched_find_end_tokens(s);
     return s;
 }
 
@@ -45,14 +37,10 @@ void sched_destroy(struct sched *s)
     if (!s)
         return;
     assert(s->n_live == 0);
-    for (int i = 0; i < s->n_samplers; i++)
-        sampler_destroy(s->samplers[i]);
-    mem_aligned_free(s->logits, s->logits_bytes);
-    free(s->samplers);
+    sched_close_drawing(s);
     free(s->rows);
     free(s->seqs);
     free(s->live);
-    free(s->end_tokens);
     free(s);
 }
 
@@ -65,6 +53,7 @@ const struct engine_stats *sched_stats(struct sched *s)
 {
     s->stats.running = s->n_running;
     s->stats.kv_used = kv_used(s->kv);
+    sched_count_head(s);
     return &s->stats;
 }
 
@@ -348,6 +337,7 @@ static int gather_rows(struct sched *s)
             .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
             .n_logits = 1,
             .logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab,
+            .best = sched_shortlist(s, c, n),
         };
         n++;
     }
@@ -382,8 +372,8 @@ static double decode(struct sched *s)
 /* ---- prompts ---- */
 
 /* The prompt is computed: its other choices come to be, and each draws its first token from the
- * same row. */
-static void begin_answers(struct sched *s, struct choice *first)
+ * same row or list. */
+static void begin_answers(struct sched *s, struct choice *first, const struct shortlist *list)
 {
     struct job *j = first->job;
     int at = 0, n = j->params.n;
@@ -405,7 +395,7 @@ static void begin_answers(struct sched *s, struct choice *first)
 
         c->state = CHOICE_DECODE;
         if (j->max_tokens > 0) {
-            sched_sample_row(s, c, s->samplers[0], s->logits);
+            sched_sample_row(s, c, s->samplers[0], 0, list);
             sched_accept(s, c);
         } else {
             end_plainly(s, c, FINISH_LENGTH); /* j is gone after the last one */
@@ -413,7 +403,7 @@ static void begin_answers(struct sched *s, struct choice *first)
     }
 }
 
-static void prompt_done(struct sched *s, struct choice *c)
+static void prompt_done(struct sched *s, struct choice *c, const struct shortlist *list)
 {
     struct job *j = c->job;
 
@@ -425,7 +415,7 @@ static void prompt_done(struct sched *s, struct choice *c)
     s->stats.cached_tokens += (uint64_t)c->n_cached;
     if (j->params.prompt_logprobs)
         sched_post_prompt(s, c);
-    begin_answers(s, c);
+    begin_answers(s, c, list);
 }
 
 /* What others have computed of this prompt by now need not be computed again. The last token is,
@@ -478,10 +468,12 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
         .logits = s->logits,
     };
-    if (scored)
+    if (scored) {
         seq.n_logits = n;
-    else if (first_answer && c->past + n == choice_target(c))
+    } else if (first_answer && c->past + n == choice_target(c)) {
         seq.n_logits = c->job->max_tokens > 0;
+        seq.best = sched_shortlist(s, c, 0);
+    }
     graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
     pace_measured(&s->pace, n, (double)(clock_ns() - start) / 1e6);
     advance(s, c, n);
@@ -491,7 +483,7 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         if (scored) /* the row to draw from is the last */
             memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
                 (size_t)s->rt->hp.vocab * sizeof(float));
-        prompt_done(s, c);
+        prompt_done(s, c, seq.best);
     }
     return n;
 }

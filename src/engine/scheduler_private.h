@@ -30,6 +30,8 @@ struct sched {
     struct graph_seq *seqs; /* (max_sequences) */
     float *logits;          /* (max(max_sequences, PROMPT_ROWS), vocab); none when it embeds */
     size_t logits_bytes;
+    struct shortlist *lists; /* (max_sequences) what a run may give instead of rows */
+    struct logit *best;      /* (max_sequences, SHORTLIST_MAX) */
 
     struct sampler **samplers; /* one per thread of the pool */
     int n_samplers;
@@ -51,11 +53,19 @@ bool sched_embed_has_room(const struct sched *s, const struct job *j);
 void sched_embed(struct sched *s);
 
 /* ---- draw.c ---- */
-void sched_find_end_tokens(struct sched *s);
+/* Rows, lists and samplers; 0 or GD_ENOMEM. sched_close_drawing() may follow either. */
+int sched_open_drawing(struct sched *s);
+void sched_close_drawing(struct sched *s);
+/* Fills in the statistics of the head. */
+void sched_count_head(struct sched *s);
 /* Draws the next token of each of s->rows[0..n) into its pick, spread over the pool. */
 void sched_sample(struct sched *s, int n);
-/* The same for one choice from one row. */
-void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, float *row);
+/* The list from which c's next token can be drawn, for row `row` of a run; NULL: it takes the row.
+ */
+struct shortlist *sched_shortlist(struct sched *s, const struct choice *c, int row);
+/* The same for one choice, from that list if the run gave it, else from the row. */
+void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, int row,
+    const struct shortlist *list);
 /* Adds the picked token to the answer; ends the choice where it must end. */
 void sched_accept(struct sched *s, struct choice *c);
 /* The last n positions of c were computed with all their logits: scores the tokens after them. */

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "graph/head.h"
 #include "graph/plan.h"
 
 static void walk(void *arg, int thread, int n_threads)
@@ -28,8 +29,11 @@ static void number_rows(struct graph *g)
             g->seq_of[g->n_rows] = i;
             g->token[g->n_rows++] = q->tokens[j];
         }
+        if (q->best)
+            q->best->n = 0;
         for (int j = 0; j < q->n_logits; j++) {
             g->out_row[g->n_out] = g->n_rows - q->n_after - q->n_logits + j;
+            g->out_best[g->n_out] = q->n_logits == 1 ? q->best : NULL;
             g->out_ptr[g->n_out++] = q->logits + (size_t)j * (size_t)g->out_width;
         }
     }
@@ -41,6 +45,7 @@ void graph_run(
     int n = 0;
 
     for (int i = 0; i < n_seqs; i++) {
+        assert(!seqs[i].best || (seqs[i].best->k >= 1 && seqs[i].best->k <= SHORTLIST_MAX));
         assert(seqs[i].n_tokens > 0 && seqs[i].n_logits + seqs[i].n_after <= seqs[i].n_tokens);
         n += seqs[i].n_tokens;
     }
@@ -50,6 +55,8 @@ void graph_run(
     g->seqs = seqs;
     g->n_seqs = n_seqs;
     number_rows(g);
+    if (g->head)
+        head_begin(g);
     for (int i = 0; i < g->n_steps; i++)
         atomic_store_explicit(&g->steps[i].next, 0, memory_order_relaxed);
     pool_run(g->pool, walk, g);
@@ -68,6 +75,12 @@ struct kv_view graph_kv_view(
         .page_stride = g->kv_layout.group[group].page_bytes,
         .layer_offset = kv_offset_of(&g->hp, layer, g->kv_layout.type),
         .pages = pages};
+}
+
+void graph_head_bytes(const struct graph *g, int64_t *read, int64_t *whole)
+{
+    *read = g->head ? atomic_load(&g->head->read) : 0;
+    *whole = g->head ? atomic_load(&g->head->whole) : 0;
 }
 
 void graph_kv_layout(const struct graph *g, struct kv_layout *out)

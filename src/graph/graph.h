@@ -29,6 +29,20 @@ struct kv_memory {
     uint8_t *base[KV_GROUPS];
 };
 
+enum { SHORTLIST_MAX = 128 };
+
+struct logit {
+    int32_t id;
+    float value;
+};
+
+/* The k largest of a row of logits, larger first, lower ids first among equals. */
+struct shortlist {
+    int k;              /* wanted, 1 .. SHORTLIST_MAX */
+    int n;              /* set by the run; 0: the row is in graph_seq.logits instead */
+    struct logit *best; /* room for k */
+};
+
 /* One sequence's part of a run. */
 struct graph_seq {
     int past;     /* positions already in the cache */
@@ -43,6 +57,9 @@ struct graph_seq {
     int shift;     /* added to positions where they turn q and k: 0 unless keys were left out */
     float *logits; /* (n_logits, vocab), written by the run; of an embedding graph, with n_logits 1:
                       the sequence's vector, (graph_out_width) */
+    /* With n_logits 1: the best may be given instead of the row, which is then undefined. That is
+     * up to the graph: it saves half of the head's bytes when it can. NULL: the row. */
+    struct shortlist *best;
 };
 
 /* A prefill graph takes pieces of up to graph_max_sequences() sequences, together at most
@@ -52,6 +69,9 @@ void graph_run(
 /* Layer `layer` of a sequence whose page table is `pages`. */
 struct kv_view graph_kv_view(
     const struct graph *g, const struct kv_memory *kv, int layer, const uint32_t *pages);
+/* Bytes of the head that all runs so far have read, and those they would have read without leaving
+ * rows out. Any thread. */
+void graph_head_bytes(const struct graph *g, int64_t *read, int64_t *whole);
 void graph_kv_layout(const struct graph *g, struct kv_layout *out);
 int graph_n_steps(const struct graph *g);
 int graph_max_tokens(const struct graph *g);

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "graph/carve.h"
 #include "graph/flow.h"
+#include "graph/head.h"
 #include "graph/moe.h"
 #include "graph/rope.h"
 
@@ -260,20 +262,6 @@ static int allocate_values(struct graph *g, struct err *err)
 
 /* ---- scratch and tables ---- */
 
-/* Carves pieces off one allocation; with base NULL it only counts. */
-struct carver {
-    uint8_t *base;
-    size_t at;
-};
-
-static void *carve(struct carver *c, size_t bytes)
-{
-    void *p = c->base ? c->base + c->at : NULL;
-
-    c->at += mem_round_up(bytes, 64);
-    return p;
-}
-
 struct needs {
     int width, k; /* widest value, widest matmul input */
     size_t attention, blas, moe;
@@ -343,6 +331,7 @@ static void carve_all(struct graph *g, struct carver *c)
     g->token = carve(c, (size_t)g->max_rows * sizeof(int32_t));
     g->out_row = carve(c, (size_t)g->max_out * sizeof(int));
     g->out_ptr = carve(c, (size_t)g->max_out * sizeof(float *));
+    g->out_best = carve(c, (size_t)g->max_out * sizeof(struct shortlist *));
 }
 
 static int allocate_scratch(struct graph *g, struct err *err)
@@ -454,6 +443,10 @@ static int compile(struct graph *g, struct weight_store *store, struct err *err)
         for (int j = 0; j < s->node.n_out; j++)
             s->out[j] = g->values[s->node.out[j]];
         r = take_weights(g, s, store, err);
+        if (r == 0 && s->run == step_matmul && !s->out[s->node.n_out - 1].base) {
+            s->run = step_head;
+            r = head_create(g, s, err);
+        }
     }
     if (r == 0 && g->complete)
         r = weight_store_end(store, may_be_left, g, err);
@@ -555,6 +548,7 @@ void graph_destroy(struct graph *g)
     mem_aligned_free(g->rope_memory, g->rope_bytes);
     for (int i = 0; i < g->n_steps && g->steps; i++)
         free(g->steps[i].moe);
+    head_destroy(g->head);
     exec_free(g);
     free(g->values);
     free(g->steps);

@@ -18,11 +18,8 @@
 #include "kernels/kernels.h"
 #include "model/hparams.h"
 
-enum {
-    STATIC_ROWS =
-        16, /* up to so many rows, threads take equal static shares; beyond, they pull pieces */
-    ROPE_TABLES = 2
-};
+/* Up to STATIC_ROWS rows, threads take equal shares; beyond, they pull pieces. */
+enum { STATIC_ROWS = 16, ROPE_TABLES = 2 };
 
 /* Where a value lives: rows at base + row * ld; or base == NULL: in the caller's memory
  * (graph_seq.logits). */
@@ -88,6 +85,7 @@ struct graph {
     struct operand *values;  /* one per IR value */
     uint8_t *act[ACT_KINDS]; /* prepared columns shared by all threads */
     uint8_t *moe;            /* the mixture in progress */
+    struct head *head;       /* graph/head.h; NULL when the result is no product */
     const float *rope_factors[ROPE_TABLES];
     struct scratch *scratch; /* one per thread */
     uint8_t *scratch_memory; /* acts, scratch, tables and row arrays */
@@ -104,13 +102,14 @@ struct graph {
     const struct kv_memory *kv;
     const struct graph_seq *seqs;
     int n_seqs, n_rows, n_out;
-    int *seq_row;      /* (max_seqs) first row of each sequence */
-    int *pos;          /* (max_rows) position of each row */
-    int *seq_of;       /* (max_rows) */
-    int32_t *token;    /* (max_rows) */
-    int *out_row;      /* (max_out) token row of each OUT row */
-    float **out_ptr;   /* (max_out) where the caller wants it */
-    bool no_window;    /* a mask stands for the windows */
+    int *seq_row;                /* (max_seqs) first row of each sequence */
+    int *pos;                    /* (max_rows) position of each row */
+    int *seq_of;                 /* (max_rows) */
+    int32_t *token;              /* (max_rows) */
+    int *out_row;                /* (max_out) token row of each OUT row */
+    float **out_ptr;             /* (max_out) where the caller wants it */
+    struct shortlist **out_best; /* (max_out) or where he wants the best of it; NULL: the row */
+    bool no_window;              /* a mask stands for the windows */
     bool rope_baked;   /* a fixed decode graph: cos and sin hold its one row since the first run */
     bool rope_given;   /* cos and sin hold this run's rows already */
     struct exec *exec; /* graph_exec()'s pages; NULL until it is first used */
@@ -131,7 +130,7 @@ static inline int n_rows_of(const struct graph *g, enum ir_rows rows)
 step_fn step_embed, step_rmsnorm, step_head_norm, step_rope, step_geglu, step_add, step_softcap,
     step_gather;
 step_fn step_rope_rows; /* fills cos and sin of the run's rows */
-step_fn step_matmul, step_attention, step_moe;
+step_fn step_matmul, step_head, step_attention, step_moe;
 step_fn step_scale, step_mul, step_tanh, step_sparse, step_match_rms, step_mean, step_pool,
     step_unit;
 step_fn step_altup_predict, step_altup_correct, step_input, step_custom;

@@ -6,11 +6,7 @@
  * give the same bits. Then the panels of all matrices, laid end to end, are shared out: equal
  * static shares with few rows (each core streams its own part of the weights), pulled pieces with
  * many (a slow core holds nobody up). */
-#include "graph/plan.h"
-
-struct prepared {
-    struct act act[ACT_KINDS];
-};
+#include "graph/steps_matmul.h"
 
 /* Residual, norms and quantisation of one row. write_sum: this thread stores the residual sum. */
 static void prepare_row(struct graph *g, struct step *s, const struct prepared *p,
@@ -41,7 +37,7 @@ static void prepare_row(struct graph *g, struct step *s, const struct prepared *
             k->matmul.act_fill(&p->act[kind], row, x);
 }
 
-static void prepare(struct graph *g, struct step *s, int thread, int n, struct prepared *p)
+void matmul_prepare(struct graph *g, struct step *s, int thread, int n, struct prepared *p)
 {
     struct scratch *t = &g->scratch[thread];
     bool private = n <= PRIVATE_ROWS;
@@ -59,44 +55,13 @@ static void prepare(struct graph *g, struct step *s, int thread, int n, struct p
         pool_barrier(g->pool);
 }
 
-/* y rows of x's columns: y[c * ldy + row]. */
-static void multiply(struct graph *g, const struct linear *l, const struct act *x, float *y,
+void matmul_multiply(struct graph *g, const struct linear *l, const struct act *x, float *y,
     size_t ldy, int first, int last, int thread)
 {
     if (l->backend == MATMUL_BLAS)
         matmul_blas(&l->w, x, y, ldy, first, last, g->scratch[thread].blas);
     else
         g->k->matmul.run(&l->w, x, y, ldy, first, last);
-}
-
-static struct act columns(const struct act *x, int first, int n)
-{
-    struct act part = *x;
-
-    part.n_cols = n;
-    part.data += (size_t)first * x->col_bytes;
-    return part;
-}
-
-/* Rows of the caller lie where he wants them; neighbours at one stride are computed together. */
-static void multiply_to_caller(
-    struct graph *g, const struct step *s, const struct act *x, int first, int last, int thread)
-{
-    const struct linear *l = &s->linear[0];
-    int row0 = first * PANEL_ROWS,
-        row1 = last * PANEL_ROWS < l->w.rows ? last * PANEL_ROWS : l->w.rows;
-    int n;
-
-    for (int at = 0; at < x->n_cols; at += n) {
-        struct act part;
-
-        for (n = 1; at + n < x->n_cols && g->out_ptr[at + n] == g->out_ptr[at + n - 1] + l->w.rows;)
-            n++;
-        part = columns(x, at, n);
-        multiply(g, l, &part, g->out_ptr[at], (size_t)l->w.rows, first, last, thread);
-        for (int r = at; s->node.mm.epilogue == EPI_SOFTCAP && s->node.cap > 0 && r < at + n; r++)
-            g->k->softcap(g->out_ptr[r] + row0, s->node.cap, row1 - row0);
-    }
 }
 
 /* Panels [first, last) of gate and up, a few columns at a time so that both pieces stay in cache.
@@ -116,9 +81,9 @@ static void geglu(
 
         for (int i = 0; i < 2; i++) {
             const struct linear *l = i == 0 ? gate : up;
-            struct act x = columns(&p->act[l->kind], c, m);
+            struct act x = matmul_columns(&p->act[l->kind], c, m);
 
-            multiply(g, l, &x, tile[i] - row0, ld, first, last, thread);
+            matmul_multiply(g, l, &x, tile[i] - row0, ld, first, last, thread);
         }
         for (int r = 0; r < m; r++)
             g->k->geglu(row_at(g, &s->out[s->node.n_out - 1], c + r) + row0,
@@ -136,12 +101,8 @@ static void panels(struct graph *g, struct step *s, const struct prepared *p, in
     if (s->node.mm.epilogue == EPI_GEGLU) {
         for (int at = first; at < last; at += GROUP_PANELS)
             geglu(g, s, p, at, at + GROUP_PANELS < last ? at + GROUP_PANELS : last, thread);
-    } else if (!out->base) {
-        for (int at = first; at < last; at += GROUP_PANELS)
-            multiply_to_caller(g, s, &p->act[l->kind], at,
-                at + GROUP_PANELS < last ? at + GROUP_PANELS : last, thread);
     } else {
-        multiply(g, l, &p->act[l->kind], out->base, (size_t)out->ld, first, last, thread);
+        matmul_multiply(g, l, &p->act[l->kind], out->base, (size_t)out->ld, first, last, thread);
     }
 }
 
@@ -169,7 +130,7 @@ void step_matmul(struct graph *g, struct step *s, int thread)
 
     if (n == 0)
         return;
-    prepare(g, s, thread, n, &p);
+    matmul_prepare(g, s, thread, n, &p);
     for (int i = 0; i < (mm->epilogue == EPI_GEGLU ? 1 : mm->n_linears); i++)
         total += s->linear[i].w.n_panels;
     if (n <= STATIC_ROWS) {

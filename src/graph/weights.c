@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/planes.h"
 
 struct weight {
     bool taken, shared;
@@ -22,6 +23,7 @@ struct weight_store {
     size_t n, bytes;
     enum dtype quantize; /* DTYPE_F32: nothing */
     int n_quantized;
+    const char *in_planes; /* name of a matrix, or NULL */
 };
 
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool)
@@ -50,6 +52,11 @@ void weight_store_destroy(struct weight_store *s)
 void weight_store_quantize(struct weight_store *s, enum dtype type)
 {
     s->quantize = type;
+}
+
+void weight_store_in_planes(struct weight_store *s, const char *name)
+{
+    s->in_planes = name;
 }
 
 int weight_store_n_quantized(const struct weight_store *s)
@@ -124,54 +131,89 @@ struct packing {
     uint8_t *dst;
     const uint8_t *src;
     const struct dtype_info *from; /* of src; another than the packed type: quantised */
-    uint8_t *scratch;              /* of all threads, quantising_bytes() each */
+    uint8_t *scratch;              /* of all threads, share_bytes() each */
 };
 
-static void pack_share(void *arg, int thread, int n_threads)
-{
-    struct packing *p = arg;
-    int first, last;
-
-    pool_share(p->w->n_panels, thread, n_threads, &first, &last);
-    wmat_pack(p->w, p->dst, p->src, first, last);
-}
+/* One thread's part of the scratch. */
+struct share {
+    float *max_scale; /* of the panels it stored in planes */
+    uint8_t *panel;   /* packed, before it is split */
+    float *row;       /* in f32 */
+    uint8_t *rows;    /* a panel's, quantised */
+};
 
 static size_t row_bytes(const struct dtype_info *type, int k)
 {
     return (size_t)(k / type->block) * (size_t)type->bytes;
 }
 
-/* One row in f32, and a panel's rows quantised. */
-static size_t quantising_bytes(const struct wmat *w)
+static size_t packed_bytes(const struct wmat *w)
 {
-    return mem_round_up((size_t)w->k * sizeof(float) + PANEL_ROWS * row_bytes(w->type, w->k), 64);
+    return wmat_bytes(w) / (size_t)w->n_panels;
 }
 
-static void quantise_share(void *arg, int thread, int n_threads)
+static size_t share_bytes(const struct wmat *w)
+{
+    return mem_round_up(
+        64 + packed_bytes(w) + (size_t)w->k * sizeof(float) + PANEL_ROWS * row_bytes(w->type, w->k),
+        64);
+}
+
+static struct share share_of(const struct packing *p, int thread)
+{
+    uint8_t *at = p->scratch + (size_t)thread * share_bytes(p->w);
+    struct share s = {.max_scale = (float *)(void *)at, .panel = at + 64};
+
+    s.row = (float *)(void *)(s.panel + packed_bytes(p->w));
+    s.rows = (uint8_t *)(s.row + p->w->k);
+    return s;
+}
+
+/* The rows of panel i, as the packed type has them. */
+static void store_panel(
+    const struct packing *p, const struct share *mine, int i, const uint8_t *rows)
+{
+    const struct wmat *w = p->w;
+    int left = w->rows - i * PANEL_ROWS;
+    struct wmat one = wmat_init(w->type, left < PANEL_ROWS ? left : PANEL_ROWS, w->k, NULL);
+    float scale;
+
+    if (!w->fine) {
+        wmat_pack(&one, p->dst + (size_t)i * w->panel_bytes, rows, 0, 1);
+        return;
+    }
+    wmat_pack(&one, mine->panel, rows, 0, 1);
+    scale = planes_store(w, p->dst, i, mine->panel);
+    *mine->max_scale = scale > *mine->max_scale ? scale : *mine->max_scale;
+}
+
+static void pack_share(void *arg, int thread, int n_threads)
 {
     struct packing *p = arg;
     const struct wmat *w = p->w;
-    uint8_t *mine = p->scratch + (size_t)thread * quantising_bytes(w);
-    float *row = (float *)(void *)mine;
-    uint8_t *rows = mine + (size_t)w->k * sizeof(float);
+    struct share mine = share_of(p, thread);
     int first, last;
 
+    *mine.max_scale = 0;
     pool_share(w->n_panels, thread, n_threads, &first, &last);
-    for (int panel = first; panel < last; panel++) {
-        int at = panel * PANEL_ROWS, left = w->rows - at;
-        struct wmat one = wmat_init(w->type, left < PANEL_ROWS ? left : PANEL_ROWS, w->k, NULL);
+    for (int i = first; i < last; i++) {
+        int at = i * PANEL_ROWS, n = w->rows - at < PANEL_ROWS ? w->rows - at : PANEL_ROWS;
+        const uint8_t *src = p->src + (size_t)at * row_bytes(p->from, w->k);
 
-        for (int i = 0; i < one.rows; i++) {
-            uint8_t *dst = rows + (size_t)i * row_bytes(w->type, w->k);
-
-            p->from->to_float(
-                p->src + (size_t)(at + i) * row_bytes(p->from, w->k), row, (size_t)w->k);
-            if (w->type->type == DTYPE_Q8_0)
-                dtype_quantize_q8_0(row, dst, (size_t)w->k);
-            else
-                dtype_quantize_q4_0(row, dst, (size_t)w->k);
+        if (p->from == w->type) {
+            store_panel(p, &mine, i, src);
+            continue;
         }
-        wmat_pack(&one, p->dst + (size_t)panel * w->panel_bytes, rows, 0, 1);
+        for (int r = 0; r < n; r++) {
+            uint8_t *dst = mine.rows + (size_t)r * row_bytes(w->type, w->k);
+
+            p->from->to_float(src + (size_t)r * row_bytes(p->from, w->k), mine.row, (size_t)w->k);
+            if (w->type->type == DTYPE_Q8_0)
+                dtype_quantize_q8_0(mine.row, dst, (size_t)w->k);
+            else
+                dtype_quantize_q4_0(mine.row, dst, (size_t)w->k);
+        }
+        store_panel(p, &mine, i, mine.rows);
     }
 }
 
@@ -189,26 +231,27 @@ static enum dtype packed_type(
     return use == USE_TABLE ? DTYPE_Q8_0 : quantize;
 }
 
-/* Packs n matrices that lie one after the other in t. */
-static int pack(struct weight_store *s, const struct tensor *t, const struct wmat *w, int n,
-    uint8_t *dst, struct err *err)
+/* Packs n matrices that lie one after the other in t; one of them, when it goes in planes. */
+static int pack(struct weight_store *s, const struct tensor *t, struct wmat *w, int n, uint8_t *dst,
+    struct err *err)
 {
-    struct packing p = {.from = dtype_find(t->type)};
-    bool quantise = p.from != w->type;
+    struct packing p = {.w = w, .from = dtype_find(t->type)};
     int n_threads = s->pool ? pool_threads(s->pool) : 1;
-    size_t scratch = quantise ? (size_t)n_threads * quantising_bytes(w) : 0;
+    size_t scratch = (size_t)n_threads * share_bytes(w);
 
-    if (quantise) {
-        p.scratch = mem_aligned(scratch);
-        if (!p.scratch)
-            return err_set_at(err, GD_ENOMEM, t->name, "no memory to quantise tensor %s", t->name);
-        s->n_quantized++;
-    }
+    p.scratch = mem_aligned(scratch);
+    if (!p.scratch)
+        return err_set_at(err, GD_ENOMEM, t->name, "no memory to pack tensor %s", t->name);
+    s->n_quantized += p.from != w->type;
     for (int i = 0; i < n; i++) {
-        p.w = w;
         p.dst = dst + (size_t)i * wmat_bytes(w);
         p.src = t->data + (size_t)i * (t->bytes / (size_t)n);
-        pool_run(s->pool, quantise ? quantise_share : pack_share, &p);
+        pool_run(s->pool, pack_share, &p);
+    }
+    for (int i = 0; i < n_threads; i++) {
+        float scale = *share_of(&p, i).max_scale;
+
+        w->max_scale = scale > w->max_scale ? scale : w->max_scale;
     }
     mem_aligned_free(p.scratch, scratch);
     if (!t->in_memory)
@@ -236,6 +279,8 @@ static int take_packed(struct weight_store *s, const struct ir_weight *want, int
         !(w->memory = mem_aligned(w->bytes)))
         return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
     w->matrix.data = w->memory;
+    if (type->type == DTYPE_Q8_0 && s->in_planes && strcmp(want->name, s->in_planes) == 0)
+        w->matrix = planes_init(want->rows, want->k, w->memory);
     s->bytes += w->bytes;
     return pack(s, t, &w->matrix, n, w->memory, err);
 }

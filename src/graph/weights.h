@@ -31,6 +31,10 @@ void weight_store_destroy(struct weight_store *s); /* NULL is fine */
 void weight_store_quantize(struct weight_store *s, enum dtype type);
 int weight_store_n_quantized(const struct weight_store *s); /* matrices so far, stacks as one */
 
+/* Before the first build: this matrix, when it is Q8_0 in memory, is kept in two planes
+ * (kernels/planes.h). */
+void weight_store_in_planes(struct weight_store *s, const char *name);
+
 /* A build takes its weights between begin and end. Each tensor may be taken once (a shared one more
  * often); end names the first tensor that nobody took. Errors carry the tensor's name. */
 void weight_store_begin(struct weight_store *s);

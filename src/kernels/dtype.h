@@ -26,6 +26,8 @@ enum dtype {
     DTYPE_IQ4_XS = 23,
     DTYPE_BF16 = 30,
     DTYPE_MXFP4 = 39,
+    /* Of no file: a Q8_0 matrix in memory, see kernels/planes.h. */
+    DTYPE_Q8_0_PLANES = 1000,
 };
 
 struct dtype_info {

@@ -42,6 +42,8 @@ struct wmat {
     int n_panels; /* ceil(rows / 16); padding rows are zero */
     size_t panel_bytes;
     const uint8_t *data; /* [n_panels][panel_bytes], 64-byte aligned, borrowed */
+    const uint8_t *fine; /* of kernels/planes.h: the lower halves of the codes; else NULL */
+    float max_scale;     /* in planes: the largest, see planes_store() */
 };
 
 /* Describes a packed matrix over memory the caller owns (data may be NULL to learn panel_bytes). k

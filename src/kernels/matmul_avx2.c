@@ -107,7 +107,7 @@ ALWAYS_INLINE __m256i load_group(enum dtype type, const uint8_t *codes, int g)
 /* Where a tile stands: block j of a weight tile of the panel's first half, and of the first column.
  */
 struct cursor {
-    const uint8_t *header, *codes, *x;
+    const uint8_t *header, *codes, *fine, *x;
     int j, row;
     size_t col_bytes;
 };
@@ -130,6 +130,22 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
     return zero + (offset >> (7 - zero_log2(type)));
 }
 
+/* The nibbles of a split type's codes; all of the others' codes are in the lower half. In planes
+ * the halves lie apart. */
+ALWAYS_INLINE __m256i lower_half(enum dtype type, __m256i codes, const uint8_t *fine, int g)
+{
+    if (type == DTYPE_Q8_0_PLANES)
+        return load_group(type, fine, g);
+    return is_split(type) ? _mm256_and_si256(codes, _mm256_set1_epi8(15)) : codes;
+}
+
+ALWAYS_INLINE __m256i upper_half(enum dtype type, __m256i codes)
+{
+    if (type == DTYPE_Q8_0_PLANES)
+        return codes;
+    return _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
+}
+
 /* Adds groups from the first on, as many as fit 16 bits, to the integer sums. */
 ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int planes,
     const int n_cols, const int first, const struct cursor *at, ivec dot[HALVES][TILE_PLANES])
@@ -141,8 +157,8 @@ ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int pla
         UNROLL
         for (int h = 0; h < n_halves; h++) {
             const __m256i w = load_group(type, at->codes + 32 * h, g);
-            const __m256i w_low = is_split(type) ? _mm256_and_si256(w, _mm256_set1_epi8(15)) : w;
-            const __m256i w_high = _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+            const __m256i w_low = lower_half(type, w, at->fine + 32 * h, g);
+            const __m256i w_high = upper_half(type, w);
 
             UNROLL
             for (int i = 0; i < n_cols * planes; i++) {
@@ -211,7 +227,11 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_halves, const int pla
     const int n_cols, const struct tile *t, int row)
 {
     const struct wmat_format f = wmat_format(type);
-    struct cursor at = {.header = t->panel, .x = t->x, .row = row, .col_bytes = t->col_bytes};
+    struct cursor at = {.header = t->panel,
+        .fine = t->fine + 4 * row,
+        .x = t->x,
+        .row = row,
+        .col_bytes = t->col_bytes};
     const uint8_t *fetch = t->fetch;
     fvec sum[HALVES][TILE_COLS];
     int n_rows = t->n_rows - row;
@@ -229,10 +249,14 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_halves, const int pla
 #pragma GCC unroll 1
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
+            if (type == DTYPE_Q8_0_PLANES && t->fetch_lines)
+                tile_fetch(at.fine + planes_fine_bytes(t->k), 4);
             add_sub_block(type, n_halves, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_halves, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
+            if (type == DTYPE_Q8_0_PLANES)
+                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
@@ -281,6 +305,7 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 }
 
 WMAT_QUANTISED(DEFINE_TILES)
+DEFINE_TILES(DTYPE_Q8_0_PLANES)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
@@ -293,13 +318,14 @@ static void run(
         run_f32(w, x, y, ldy, first, last);
         return;
     }
-    switch (w->type->type) {
+    switch (wmat_layout(w)) {
 #define TILE(type)                          \
     case type:                              \
         how.tile = TILE_OF(type, planes);   \
         how.cols = most_cols(type, planes); \
         break;
         WMAT_QUANTISED(TILE)
+        TILE(DTYPE_Q8_0_PLANES)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

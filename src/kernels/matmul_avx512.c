@@ -35,9 +35,9 @@ ALWAYS_INLINE __m512i start(enum dtype type, const struct act_block *x, int half
 
 /* Where a tile stands: block j of a weight tile of the first panel, and of the first column. */
 struct cursor {
-    const uint8_t *header, *codes, *x;
+    const uint8_t *header, *codes, *fine, *x;
     int j;
-    size_t panel_bytes, col_bytes;
+    size_t panel_bytes, fine_bytes, col_bytes;
 };
 
 ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
@@ -60,12 +60,16 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
                                            : _mm512_setzero_si512();
     }
     UNROLL
-    for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g++) {
+    for (int n = 0; n < wmat_sub(type) / 4; n++) {
+        /* groups g and 4 + g share lines of nibbles: one right after the other, lines die early */
+        const int g =
+            wmat_nibbles(type) && wmat_sub(type) == 32 ? n / 2 + n % 2 * 4 : first / 4 + n;
         __m512i w[TILE_PANELS];
 
         UNROLL
         for (int p = 0; p < n_panels; p++)
-            w[p] = load_group(type, at->codes + p * at->panel_bytes, g);
+            w[p] =
+                load_group(type, at->codes + p * at->panel_bytes, at->fine + p * at->fine_bytes, g);
         UNROLL
         for (int i = 0; i < n_cols * planes; i++) {
             const __m512i act = broadcast4(act_at(at, i / planes)->q[i % planes] + 4 * g);
@@ -99,7 +103,9 @@ ALWAYS_INLINE void tile_codes(
     const struct wmat_format f = wmat_format(type);
     struct cursor at = {.header = t->panel,
         .x = t->x,
+        .fine = t->fine,
         .panel_bytes = t->n_panels == n_panels ? t->panel_bytes : 0,
+        .fine_bytes = t->n_panels == n_panels ? planes_fine_bytes(t->k) : 0,
         .col_bytes = t->col_bytes};
     const uint8_t *fetch = t->fetch;
     fvec sum[TILE_PANELS][TILE_COLS];
@@ -117,10 +123,14 @@ ALWAYS_INLINE void tile_codes(
 #pragma GCC unroll 1
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
+            for (int p = 0; type == DTYPE_Q8_0_PLANES && t->fetch_lines && p < n_panels; p++)
+                tile_fetch(at.fine + (n_panels + p) * planes_fine_bytes(t->k), 4);
             add_sub_block(type, n_panels, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_panels, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
+            if (type == DTYPE_Q8_0_PLANES)
+                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes;
@@ -171,6 +181,7 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 }
 
 WMAT_QUANTISED(DEFINE_TILES)
+DEFINE_TILES(DTYPE_Q8_0_PLANES)
 
 void matmul_run_avx512(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
@@ -186,10 +197,11 @@ void matmul_run_avx512(
     }
     if (x->n_cols >= WIDE_COLS && matmul_wide_avx512(w, x, y, ldy, first, last))
         return;
-    switch (w->type->type) {
+    switch (wmat_layout(w)) {
 #define TILE(type) \
     case type: how.tile = TILE_OF(type, planes); break;
         WMAT_QUANTISED(TILE)
+        TILE(DTYPE_Q8_0_PLANES)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

@@ -3,7 +3,8 @@
  * ACT_Q8 and ACT_Q16, for each sub-block (32 k, or 16 for Q2_K, Q3_K, Q6_K) ascending:
  *     y = fma((float)dot, w_scale * x_scale, y)
  *     y = fma(base, x_scale * sum of x codes, y)      (types with a base)
- * where dot is the exact integer sum of weight value times activation code. */
+ * where dot is the exact integer sum of weight value times activation code: of the unsigned code,
+ * from the column's offset on, where the type has a zero point. */
 #include "kernels/kernels.h"
 
 #include <assert.h>
@@ -68,7 +69,7 @@ struct block {
 };
 
 ALWAYS_INLINE void read_block(
-    enum dtype type, const uint8_t *panel, int b, struct block *restrict out)
+    enum dtype type, const uint8_t *panel, const uint8_t *fine, int b, struct block *restrict out)
 {
     const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
     const int j = b % wmat_format(type).tile_blocks;
@@ -78,11 +79,19 @@ ALWAYS_INLINE void read_block(
             out->scale[half][r] = wmat_scale(type, tile, j, half, r, &out->base[half][r]);
     for (int g = 0; g < 8; g++)
         for (int r = 0; r < PANEL_ROWS; r++) {
-            const uint32_t word = wmat_word(type, codes, r, g);
+            const uint32_t word = wmat_whole_word(type, codes, fine, b, r, g);
 
             for (int i = 0; i < 4; i++)
-                out->values[4 * g + i][r] = wmat_value(type, word, i);
+                out->values[4 * g + i][r] = wmat_value(type, word, i) + wmat_zero(type);
         }
+}
+
+/* Minus the zero point times the sum of the codes of 16 or 32 k. */
+ALWAYS_INLINE int32_t start(enum dtype type, const struct act_block *x, int first)
+{
+    const int32_t both = wmat_sub(type) == 32 ? x->offset : x->offset - x->offset_high;
+
+    return (first ? x->offset_high : both) * wmat_zero(type) / 128;
 }
 
 /* Adds one block's products to the sums of one column. */
@@ -95,8 +104,10 @@ ALWAYS_INLINE void add_block(enum dtype type, int planes, const struct block *w,
     for (int k = 0; k < BLOCK_K; k++)
         code[k] = planes == 2 ? 256 * x->q[0][k] + x->q[1][k] : x->q[0][k];
     for (int first = 0; first < BLOCK_K; first += sub) {
-        int32_t dot[PANEL_ROWS] = {0}, codes = 0;
+        int32_t dot[PANEL_ROWS], codes = 0;
 
+        for (int r = 0; r < PANEL_ROWS; r++)
+            dot[r] = start(type, x, first);
         for (int k = first; k < first + sub; k++) {
             codes += code[k];
             for (int r = 0; r < PANEL_ROWS; r++)
@@ -115,6 +126,7 @@ ALWAYS_INLINE void panel_codes(enum dtype type, const struct wmat *w, const stru
     int panel, int c0, int n, float sum[COLS][PANEL_ROWS])
 {
     const uint8_t *data = w->data + (size_t)panel * w->panel_bytes;
+    const uint8_t *fine = wmat_fine(w, panel);
     const int planes = act_planes(x->kind);
 
     for (int b = 0; b < w->k / BLOCK_K; b++) {
@@ -122,7 +134,7 @@ ALWAYS_INLINE void panel_codes(enum dtype type, const struct wmat *w, const stru
 
         struct block block;
 
-        read_block(type, data, b, &block);
+        read_block(type, data, fine, b, &block);
         for (int c = 0; c < n; c++)
             add_block(
                 type, planes, &block, (const struct act_block *)(act_col(x, c0 + c) + at), sum[c]);
@@ -137,10 +149,11 @@ static void run_codes(
             const int n = x->n_cols - c0 < COLS ? x->n_cols - c0 : COLS;
             float sum[COLS][PANEL_ROWS] = {0};
 
-            switch (w->type->type) {
+            switch (wmat_layout(w)) {
 #define PANEL(t) \
     case t: panel_codes(t, w, x, panel, c0, n, sum); break;
                 WMAT_QUANTISED(PANEL)
+                PANEL(DTYPE_Q8_0_PLANES)
 #undef PANEL
             default: assert(!"codes are for quantised weights");
             }
@@ -162,7 +175,7 @@ static void run(
 
 void wmat_panel_floats(const struct wmat *w, int panel, int k0, int n, float *out, size_t ld)
 {
-    panel_floats(w->type->type, w->data + (size_t)panel * w->panel_bytes, k0, n, out, ld);
+    panel_floats(w, panel, k0, n, out, ld);
 }
 
 void matmul_init_c(struct kernels *k)

@@ -81,7 +81,6 @@ static void run_f32(
     _Alignas(64) float slice[F32_SLICE * PANEL_ROWS];
 
     for (int panel = first; panel < last; panel++) {
-        const uint8_t *data = w->data + (size_t)panel * w->panel_bytes;
         const int n_rows = wmat_panel_rows(w, panel);
 
         for (int k0 = 0; k0 < w->k; k0 += F32_SLICE) {
@@ -89,7 +88,7 @@ static void run_f32(
             float *to = y + (size_t)panel * PANEL_ROWS;
             int c = 0;
 
-            panel_floats(w->type->type, data, k0, n, slice, PANEL_ROWS);
+            panel_floats(w, panel, k0, n, slice, PANEL_ROWS);
             for (; c + F32_COLS <= x->n_cols; c += F32_COLS)
                 f32_columns(F32_COLS, slice, k0, n, x, c, to + c * ldy, ldy, n_rows);
             if (F32_COLS > 4 && c + 4 <= x->n_cols) {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "kernels/matmul.h"
-#include "kernels/wmat_impl.h"
+#include "kernels/wmat_planes.h"
 
 struct kernels;
 

@@ -37,8 +37,10 @@ ALWAYS_INLINE uint8x16_t line_bits(const uint8_t *line, int n, uint8_t mask)
     return vandq_u8(vshlq_u8(vld1q_u8(line), by), vdupq_n_u8(mask));
 }
 
-/* Group g of 4 rows: values, or codes whose zero point start() takes back. */
-ALWAYS_INLINE int8x16_t load_group(enum dtype type, const uint8_t *codes, int g)
+/* Group g of 4 rows: values, or codes whose zero point start() takes back. fine: the lower halves
+ * of a type in planes. */
+ALWAYS_INLINE int8x16_t load_group(
+    enum dtype type, const uint8_t *codes, const uint8_t *fine, int g)
 {
     uint8x16_t v;
 
@@ -48,6 +50,10 @@ ALWAYS_INLINE int8x16_t load_group(enum dtype type, const uint8_t *codes, int g)
         v = line_bits(codes + g / 4 * 64, g % 4 * 2, 3);
     else
         v = line_bits(codes + g % 4 * 64, g / 4 * 4, 15);
+    if (type == DTYPE_Q8_0_PLANES)
+        return vreinterpretq_s8_u8(
+            veorq_u8(vorrq_u8(vshlq_n_u8(v, 4), line_bits(fine + g % 4 * 64, g / 4 * 4, 15)),
+                vdupq_n_u8(0x80)));
     if (wmat_table(type))
         return vqtbl1q_s8(vld1q_s8(wmat_table(type)), v);
     if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K)
@@ -65,7 +71,7 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
     const ivec none = {0};
     int32_t offset = x->offset;
 
-    if (type == DTYPE_Q8_0 || wmat_zero(type) == 0)
+    if (type == DTYPE_Q8_0 || type == DTYPE_Q8_0_PLANES || wmat_zero(type) == 0)
         return none;
     if (wmat_sub(type) == 16)
         offset = half ? x->offset_high : offset - x->offset_high;
@@ -74,7 +80,7 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
 
 /* Where a tile stands: block j of a weight tile, from row `row` on, and of the first column. */
 struct cursor {
-    const uint8_t *header, *codes, *x;
+    const uint8_t *header, *codes, *fine, *x;
     int j, row;
     size_t col_bytes;
 };
@@ -102,7 +108,7 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
     for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g++) {
         UNROLL
         for (int q = 0; q < n_quarters; q++) {
-            const int8x16_t w = load_group(type, at->codes + 16 * q, g);
+            const int8x16_t w = load_group(type, at->codes + 16 * q, at->fine + 16 * q, g);
 
             UNROLL
             for (int i = 0; i < n_cols * planes; i++) {
@@ -135,7 +141,11 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_quarters, const int p
     const int n_cols, const struct tile *t, int row)
 {
     const struct wmat_format f = wmat_format(type);
-    struct cursor at = {.header = t->panel, .x = t->x, .row = row, .col_bytes = t->col_bytes};
+    struct cursor at = {.header = t->panel,
+        .fine = t->fine + 4 * row,
+        .x = t->x,
+        .row = row,
+        .col_bytes = t->col_bytes};
     fvec sum[QUARTERS][TILE_COLS] = {0};
     const int left_rows = t->n_rows - row,
               n_rows = left_rows < 4 * n_quarters ? left_rows : 4 * n_quarters;
@@ -150,6 +160,8 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_quarters, const int p
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_quarters, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
+            if (type == DTYPE_Q8_0_PLANES)
+                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
@@ -184,6 +196,7 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 }
 
 WMAT_QUANTISED(DEFINE_TILES)
+DEFINE_TILES(DTYPE_Q8_0_PLANES)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
@@ -195,10 +208,11 @@ static void run(
         run_f32(w, x, y, ldy, first, last);
         return;
     }
-    switch (w->type->type) {
+    switch (wmat_layout(w)) {
 #define TILE(type) \
     case type: how.tile = TILE_OF(type, act_planes(x->kind)); break;
         WMAT_QUANTISED(TILE)
+        TILE(DTYPE_Q8_0_PLANES)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

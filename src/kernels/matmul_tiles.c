@@ -7,13 +7,14 @@ enum {
 };
 
 /* Columns c0 .. c1 - 1 of one strip, in tiles as equal as possible. They share the fetching of the
- * next strip evenly, so that the memory never rests. */
-static void strip(const struct tiling *how, struct tile t, const struct act *x, int c0, int c1)
+ * next strip evenly, so that the memory never rests; a panel asked for alone has none. */
+static void strip(
+    const struct tiling *how, struct tile t, const struct act *x, int c0, int c1, bool alone)
 {
     float *y = t.y;
     int n_tiles = (c1 - c0 + how->cols - 1) / how->cols;
 
-    if (n_tiles >= how->fetch_from && n_tiles <= how->fetch_to) {
+    if (!alone && n_tiles >= how->fetch_from && n_tiles <= how->fetch_to) {
         const size_t lines = (size_t)t.n_panels * t.panel_bytes / 64;
         const size_t blocks = (size_t)n_tiles * (size_t)((t.k + BLOCK_K - 1) / BLOCK_K);
 
@@ -47,6 +48,7 @@ void matmul_tiles(const struct tiling *how, const struct wmat *w, const struct a
             const struct tile t = {
                 .panel = w->data + (size_t)p * w->panel_bytes,
                 .panel_bytes = w->panel_bytes,
+                .fine = wmat_fine(w, p),
                 .n_panels = n,
                 .col_bytes = x->col_bytes,
                 .k = w->k,
@@ -55,7 +57,7 @@ void matmul_tiles(const struct tiling *how, const struct wmat *w, const struct a
                 .n_rows = left < n * PANEL_ROWS ? left : n * PANEL_ROWS,
             };
 
-            strip(how, t, x, c0, c1);
+            strip(how, t, x, c0, c1, last - first == 1);
             p += n;
         }
     }

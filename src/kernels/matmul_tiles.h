@@ -26,7 +26,8 @@
 
 struct tile {
     const uint8_t *panel;
-    size_t panel_bytes; /* to the next panel */
+    size_t panel_bytes;  /* to the next panel */
+    const uint8_t *fine; /* in planes: lower halves of the first panel; else anything */
     int n_panels, n_cols;
     const uint8_t *x; /* first column */
     size_t col_bytes;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#include "kernels/wmat_lane.h"
+#include "kernels/wmat_planes.h"
 
 enum { WORDS = BLOCK_K / 4 };
 
@@ -30,7 +30,7 @@ struct wmat wmat_init(const struct dtype_info *type, int rows, int k, const void
 
 size_t wmat_bytes(const struct wmat *w)
 {
-    return (size_t)w->n_panels * w->panel_bytes;
+    return (size_t)w->n_panels * (w->panel_bytes + (w->fine ? planes_fine_bytes(w->k) : 0));
 }
 
 static inline void store_u32(uint8_t *p, uint32_t v)
@@ -283,7 +283,8 @@ void wmat_pack(const struct wmat *w, uint8_t *dst, const void *src, int first, i
 }
 
 /* Lane r of a panel as k floats. */
-ALWAYS_INLINE void read_lane(enum dtype type, const uint8_t *panel, int r, int k, float *out)
+ALWAYS_INLINE void read_lane(
+    enum dtype type, const uint8_t *panel, const uint8_t *fine, int r, int k, float *out)
 {
     for (int b = 0; b < k / BLOCK_K; b++) {
         const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
@@ -294,7 +295,7 @@ ALWAYS_INLINE void read_lane(enum dtype type, const uint8_t *panel, int r, int k
             const float scale = wmat_scale(type, tile, j, half, r, &base);
 
             for (int g = 4 * half; g < 4 * half + 4; g++) {
-                const uint32_t word = wmat_word(type, codes, r, g);
+                const uint32_t word = wmat_whole_word(type, codes, fine, b, r, g);
 
                 for (int i = 0; i < 4; i++)
                     *out++ = wmat_decode(type, scale, base, wmat_value(type, word, i));
@@ -319,10 +320,11 @@ void wmat_read_row(const struct wmat *w, int row, float *out)
     const uint8_t *panel = w->data + (size_t)(row / PANEL_ROWS) * w->panel_bytes;
     const int r = row % PANEL_ROWS;
 
-    switch (w->type->type) {
+    switch (wmat_layout(w)) {
 #define READ(t) \
-    case t: read_lane(t, panel, r, w->k, out); break;
+    case t: read_lane(t, panel, wmat_fine(w, row / PANEL_ROWS), r, w->k, out); break;
         WMAT_QUANTISED(READ)
+        READ(DTYPE_Q8_0_PLANES)
 #undef READ
     default: read_dense(w, panel, r, out);
     }

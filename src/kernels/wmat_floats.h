@@ -3,11 +3,11 @@
 #ifndef KERNELS_WMAT_FLOATS_H
 #define KERNELS_WMAT_FLOATS_H
 
-#include "kernels/wmat_lane.h"
+#include "kernels/wmat_planes.h"
 
 /* One block of 32 k: out[i * ld + row]. */
-ALWAYS_INLINE void block_floats(
-    enum dtype type, const uint8_t *panel, int b, float *restrict out, size_t ld)
+ALWAYS_INLINE void block_floats(enum dtype type, const uint8_t *panel, const uint8_t *fine, int b,
+    float *restrict out, size_t ld)
 {
     const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
     const int j = b % wmat_format(type).tile_blocks;
@@ -20,7 +20,7 @@ ALWAYS_INLINE void block_floats(
         uint32_t words[PANEL_ROWS];
 
         for (int r = 0; r < PANEL_ROWS; r++)
-            words[r] = wmat_word(type, codes, r, g);
+            words[r] = wmat_whole_word(type, codes, fine, b, r, g);
         for (int i = 0; i < 4; i++, out += ld)
             for (int r = 0; r < PANEL_ROWS; r++)
                 out[r] = wmat_decode(
@@ -59,15 +59,19 @@ ALWAYS_INLINE void dense_floats(
 
 /* The contract of wmat_panel_floats(), for one panel. */
 ALWAYS_INLINE void panel_floats(
-    enum dtype type, const uint8_t *panel, int k0, int n, float *restrict out, size_t ld)
+    const struct wmat *w, int panel_index, int k0, int n, float *restrict out, size_t ld)
 {
-    switch (type) {
-#define FLOATS(t)                                                         \
-    case t:                                                               \
-        for (int i = 0; i < n; i += BLOCK_K)                              \
-            block_floats(t, panel, (k0 + i) / BLOCK_K, out + i * ld, ld); \
+    const uint8_t *panel = w->data + (size_t)panel_index * w->panel_bytes;
+    const uint8_t *fine = wmat_fine(w, panel_index);
+
+    switch (wmat_layout(w)) {
+#define FLOATS(t)                                                               \
+    case t:                                                                     \
+        for (int i = 0; i < n; i += BLOCK_K)                                    \
+            block_floats(t, panel, fine, (k0 + i) / BLOCK_K, out + i * ld, ld); \
         break;
         WMAT_QUANTISED(FLOATS)
+        FLOATS(DTYPE_Q8_0_PLANES)
 #undef FLOATS
     case DTYPE_F32: dense_floats(DTYPE_F32, panel, k0, n, out, ld); break;
     case DTYPE_F16: dense_floats(DTYPE_F16, panel, k0, n, out, ld); break;

@@ -130,6 +130,11 @@ static void write_engine(struct buf *out, const struct engine_stats *s)
         (double)s->completion_tokens);
     single(out, "gemmad_preemptions_total", "counter", "Sequences recomputed for want of pages.",
         (double)s->preemptions);
+    single(out, "gemmad_head_bytes_total", "counter",
+        "Bytes of the head in the steps that used it.", (double)s->head_bytes_whole);
+    single(out, "gemmad_head_read_bytes_total", "counter",
+        "Bytes of it that were read: fewer when only the likeliest tokens were wanted.",
+        (double)s->head_bytes_read);
     single(out, "gemmad_engine_steps_total", "counter", "Steps of the engine.", (double)s->steps);
     single(out, "gemmad_engine_last_step_age_seconds", "gauge",
         "Since the engine last made progress or found nothing to do.",

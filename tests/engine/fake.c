@@ -195,6 +195,24 @@ static void run_token(const struct kv_memory *kv, const struct graph_seq *seq, i
         logits_of(h, logits);
 }
 
+/* Gives the list that was asked for and spoils the row: nobody may read it then. */
+static void shorten(const struct graph_seq *seq)
+{
+    struct shortlist *list = seq->best;
+
+    list->n = list->k < FAKE_VOCAB ? list->k : FAKE_VOCAB;
+    for (int i = 0; i < list->n; i++) {
+        int best = 0;
+
+        for (int id = 1; id < FAKE_VOCAB; id++)
+            best = seq->logits[id] > seq->logits[best] ? id : best;
+        list->best[i] = (struct logit){best, seq->logits[best]};
+        seq->logits[best] = -INFINITY;
+    }
+    for (int id = 0; id < FAKE_VOCAB; id++)
+        seq->logits[id] = NAN;
+}
+
 void graph_run(
     struct graph *g, const struct kv_memory *kv, const struct graph_seq *seqs, int n_seqs)
 {
@@ -211,6 +229,8 @@ void graph_run(
 
             run_token(kv, &seqs[s], i, row < 0 ? NULL : seqs[s].logits + row * FAKE_VOCAB);
         }
+        if (seqs[s].best && seqs[s].n_logits == 1 && !fake.no_lists && !fake.nan_logits)
+            shorten(&seqs[s]);
     }
     run.first_id = *slot(kv, &seqs[0], KV_GLOBAL, 0) - 1;
     if (fake.n_runs < FAKE_RUNS_MAX)
@@ -219,6 +239,11 @@ void graph_run(
     time = (struct timespec){us / 1000000, us % 1000000 * 1000};
     if (us)
         nanosleep(&time, NULL);
+}
+
+void graph_head_bytes(const struct graph *g, int64_t *read, int64_t *whole)
+{
+    *read = *whole = 0;
 }
 
 int graph_n_steps(const struct graph *g)

@@ -1,0 +1,52 @@
+/* head.h - the head's part of a plan: logits into the caller's rows, or only the best of each row.
+ * Private to the graph layer.
+ *
+ * A row's k best are found in one of two ways, with the same result bit for bit:
+ *
+ *   plain      all logits; each thread keeps the best of its panels while they are in the cache
+ *   screened   for a head in planes (kernels/planes.h): what each panel can at most give, from the
+ *              coarse plane; a few of the most promising panels exactly; then exactly those whose
+ *              bound reaches the k-th best so far, and no others
+ *
+ * Each thread works on a share of the panels; it meets the others to learn the threshold and when
+ * the lists are put together. */
+#ifndef GRAPH_HEAD_H
+#define GRAPH_HEAD_H
+
+#include "graph/plan.h"
+
+/* The k best so far as a heap, the worst of them first. */
+struct best {
+    int n;
+    struct logit heap[SHORTLIST_MAX];
+};
+
+struct head_thread {
+    struct best *best; /* (HEAD_COLS) */
+    float *tile;       /* (HEAD_COLS, GROUP_PANELS * PANEL_ROWS) */
+    uint8_t *columns;  /* (HEAD_COLS) of the bound */
+};
+
+struct head {
+    bool lists;                  /* the result is this step's: its best are the result's best */
+    bool screens;                /* the matrix is in planes and has a bound */
+    bool lists_now, screens_now; /* this run */
+    int pause, next_pause;       /* runs still to do without the screen, and the next time */
+    atomic_long n_exact;         /* panels a screened run computed exactly */
+    struct wmat coarse;
+    float *bound; /* (HEAD_COLS, n_panels): what a panel may give; NaN once it is known */
+    struct head_thread *threads;
+    void *memory;
+    size_t bytes;
+    atomic_llong read, whole; /* bytes of the matrix: read so far, and without the screen */
+};
+
+enum { HEAD_COLS = STATIC_ROWS };
+
+/* For the step whose result is in the caller's memory. */
+int head_create(struct graph *g, struct step *s, struct err *err);
+/* Before a run: which of the ways it goes. */
+void head_begin(struct graph *g);
+void head_destroy(struct head *h); /* NULL is fine */
+
+#endif

@@ -255,7 +255,7 @@ stage_model() {
     real_models
     test_build gcc --buildtype=release || return
     local profile
-    for profile in reference default; do
+    for profile in reference precise default; do
         if [[ ${GEMMAD_TEST_REAL_GGUF:-} ]]; then
             check "$1" "verify real-270m, profile $profile" timeout 1200 "$WORK/gcc/src/cmd/gemmad" verify \
                 tests/golden/real-270m --model "$GEMMAD_TEST_REAL_GGUF" --profile "$profile"

@@ -43,7 +43,7 @@ struct golden {
     float *data; /* the .f32 file */
     long n_floats;
     double bound;
-    bool exact;
+    bool exact; /* greedy ids must be equal: every profile but the default one */
 };
 
 /* The n floats at an offset that the JSON names; NULL when they are not all there. */

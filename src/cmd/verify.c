@@ -22,7 +22,8 @@ static const char usage[] =
     "  --model FILE       check this file instead of the ones the golden files name\n"
     "  --chunk N          feed prompts in pieces of N tokens (512)\n"
     "  --bound X          largest |difference| allowed, as a share of a row's range (the golden\n"
-    "                     file's own in the reference profile, 0.1 in the default one)\n"
+    "                     file's own in the reference profile, 1e-3 in the precise and 0.1\n"
+    "                     in the default one)\n"
     "  --quick            of a real model, only the prompts under 100 tokens\n" TOOL_OPTIONS
     "\nThe profile is reference unless told otherwise.\n"
     "Exit codes: 0 all hold, 1 one does not, 2 bad arguments.";

@@ -9,8 +9,6 @@
 #include "cmd/golden.h"
 #include "gemmad/flow.h"
 
-static const double default_profile_bound = 0.1;
-
 struct check {
     struct verify_result *r;
     const struct golden *g;
@@ -378,7 +376,8 @@ static void check_weights(struct verify_result *r, const struct verify_opts *o,
 void verify_family(
     struct verify_result *r, const struct verify_opts *o, const char *dir, const char *file)
 {
-    struct golden g = {.dir = dir, .file = file, .exact = strcmp(o->ro.profile, "reference") == 0};
+    struct golden g = {.dir = dir, .file = file, .exact = strcmp(o->ro.profile, "default") != 0};
+    const bool reference = strcmp(o->ro.profile, "reference") == 0;
     const cJSON *item;
     char path[4096];
     struct err err;
@@ -391,8 +390,9 @@ void verify_family(
         return;
     }
     g.bound = o->bound > 0 ? o->bound
-              : g.exact    ? golden_number(g.json, "bound", 2e-4)
-                           : default_profile_bound;
+              : reference  ? golden_number(g.json, "bound", 2e-4)
+              : g.exact    ? 1e-3
+                           : 0.1;
     if (o->ro.model_path) {
         check_weights(r, o, &g, o->ro.model_path, o->ro.model_path);
     } else if (!cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(g.json, "weights"))) {

@@ -278,6 +278,20 @@ static void the_numbers_are_the_golden_ones(void **state)
     }
 }
 
+/* The first file that a family's golden numbers name. */
+static struct flow_model *open_any(const char *family)
+{
+    struct flow_model *m;
+    struct golden g;
+
+    golden_read(&g, family);
+    m = open_weights(
+        family, cJSON_GetArrayItem(cJSON_GetObjectItem(g.json, "weights"), 0)->valuestring);
+    cJSON_Delete(g.json);
+    free(g.data);
+    return m;
+}
+
 /* Decoding appends to the K and V that a prefill gave, in every family that decodes: the rows are
  * those of a prefill of the whole text. */
 static void decoding_continues_a_prefill(void **state)
@@ -285,32 +299,29 @@ static void decoding_continues_a_prefill(void **state)
     enum { N = 30, WHOLE = N + 1 };
 
     for (int f = 0; f < N_FAMILIES - 2; f++) {
-        struct golden g;
+        struct flow_model *m = open_any(families[f]);
         struct tensors past;
         struct flow_options o;
         struct graph *graph;
         int32_t ids[WHOLE];
         float want[VOCAB], got[VOCAB];
 
-        golden_read(&g, families[f]);
-        g.m = open_weights(families[f],
-            cJSON_GetArrayItem(cJSON_GetObjectItem(g.json, "weights"), 0)->valuestring);
         fill_ids(ids, WHOLE, 21);
-        tensors_init(&past, g.m, N);
+        tensors_init(&past, m, N);
         flow_prefill_options(&o, 1, WHOLE);
-        graph = build(g.m, &o, NULL);
+        graph = build(m, &o, NULL);
         exec(graph, &(struct graph_io){.input_ids = ids, .output = want});
         graph_destroy(graph);
         flow_prefill_options(&o, 1, N);
         o.export_kv = true;
-        graph = build(g.m, &o, NULL);
+        graph = build(m, &o, NULL);
         exec(graph,
             &(struct graph_io){.input_ids = ids, .output = got, .new_k = past.k, .new_v = past.v});
         graph_destroy(graph);
         for (int dynamic = 0; dynamic < 2; dynamic++) {
             flow_decode_options(&o, 1, dynamic ? 0 : N);
             o.dynamic_past = dynamic;
-            graph = build(g.m, &o, NULL);
+            graph = build(m, &o, NULL);
             memset(got, 0, sizeof(got));
             exec(graph, &(struct graph_io){.input_ids = ids + N,
                             .past = N,
@@ -322,9 +333,56 @@ static void decoding_continues_a_prefill(void **state)
             graph_destroy(graph);
         }
         tensors_free(&past);
-        flow_model_close(g.m);
-        cJSON_Delete(g.json);
-        free(g.data);
+        flow_model_close(m);
+    }
+}
+
+/* Three texts prefilled and decoded together, fixed and dynamic, in every family that decodes. */
+static void a_batch_is_each_alone(void **state)
+{
+    enum { N = 20, BATCH = 3 };
+
+    for (int f = 0; f < N_FAMILIES - 2; f++) {
+        struct flow_model *m = open_any(families[f]);
+        struct tensors kv[BATCH + 1];     /* of each alone, and of all */
+        float logits[2][2][BATCH][VOCAB]; /* prefilled, decoded: together, alone */
+        int32_t ids[BATCH * N], next[BATCH];
+        struct flow_options o;
+
+        fill_ids(ids, BATCH * N, 5);
+        fill_ids(next, BATCH, 6);
+        for (int s = 0; s <= BATCH; s++) {
+            bool all = s == BATCH;
+            struct graph_io io = {.input_ids = ids + (all ? 0 : s) * N};
+            struct graph *g;
+
+            tensors_init(&kv[s], m, all ? BATCH * N : N);
+            flow_prefill_options(&o, all ? BATCH : 1, N);
+            o.export_kv = true;
+            g = build(m, &o, NULL);
+            io.output = all ? logits[0][0][0] : logits[0][1][s];
+            io.new_k = kv[s].k;
+            io.new_v = kv[s].v;
+            exec(g, &io);
+            graph_destroy(g);
+            flow_decode_options(&o, all ? BATCH : 1, all ? N : 0);
+            o.dynamic_past = !all;
+            g = build(m, &o, NULL);
+            io = (struct graph_io){.input_ids = all ? next : &next[s],
+                .past = N,
+                .past_k = (const float *const *)kv[s].k,
+                .past_v = (const float *const *)kv[s].v,
+                .output = all ? logits[1][0][0] : logits[1][1][s]};
+            exec(g, &io);
+            graph_destroy(g);
+        }
+        for (int what = 0; what < 2; what++)
+            if (!same_bits(logits[what][0][0], logits[what][1][0], BATCH * VOCAB))
+                fail_msg(
+                    "%s: a batch differs when %s", families[f], what ? "decoded" : "prefilled");
+        for (int s = 0; s <= BATCH; s++)
+            tensors_free(&kv[s]);
+        flow_model_close(m);
     }
 }
 
@@ -368,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_numbers_are_the_golden_ones),
         cmocka_unit_test(decoding_continues_a_prefill),
+        cmocka_unit_test(a_batch_is_each_alone),
         cmocka_unit_test(other_models_say_what_they_cannot),
     };
 

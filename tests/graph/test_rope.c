@@ -340,6 +340,57 @@ static void a_fixed_decode_graph_keeps_its_row(void **state)
     }
 }
 
+/* One row per sequence and table for a batch whose tokens stand at positions of their own. */
+static void rows_may_be_inputs(void **state)
+{
+    enum { BATCH = 3, PAST = 20 };
+    static const int positions[BATCH] = {31, 20, 4000};
+    struct flow_model *m = open_family("gemma4-e2b/model-bf16.gguf", 2);
+    float want[BATCH * VOCAB], got[BATCH * VOCAB], rows[4][BATCH * 32];
+    struct tensors past;
+    struct flow_options o;
+    struct graph *g;
+    int32_t ids[BATCH];
+    struct graph_io io = {.input_ids = ids, .past = PAST, .output = want};
+
+    fill_ids(ids, BATCH, 8);
+    tensors_init(&past, m, BATCH * PAST);
+    for (int i = 0; i < 6; i++)
+        for (size_t j = 0; j < head_floats(m, i) * BATCH * PAST; j++)
+            past.k[i][j] = past.v[i][j] = (float)(j * 7 % 11) - 5;
+    io.past_k = (const float *const *)past.k;
+    io.past_v = (const float *const *)past.v;
+    flow_decode_options(&o, BATCH, 0);
+    o.dynamic_past = true;
+    g = build(m, &o, NULL);
+    io.positions = positions;
+    exec(g, &io);
+    io.positions = NULL;
+    io.output = got;
+    exec(g, &io);
+    assert_false(same_bits(want, got, BATCH * VOCAB));
+    io.rope_cos = (const float *const[]){rows[0], rows[1]};
+    io.rope_sin = (const float *const[]){rows[2], rows[3]};
+    for (int t = 0; t < 2; t++)
+        for (int s = 0; s < BATCH; s++) {
+            struct graph_rope r;
+
+            assert_true(graph_rope(g, t, &r));
+            flow_rope_rows(r.inv_freq, r.n_pairs, positions[s], 1, rows[t] + s * r.n_pairs,
+                rows[2 + t] + s * r.n_pairs);
+        }
+    exec(g, &io);
+    assert_true(same_bits(want, got, BATCH * VOCAB));
+    rows[1][17] = -rows[1][17]; /* of the second sequence's local table */
+    exec(g, &io);
+    assert_true(same_bits(want, got, VOCAB));
+    assert_false(same_bits(want + VOCAB, got + VOCAB, VOCAB));
+    assert_true(same_bits(want + 2 * VOCAB, got + 2 * VOCAB, VOCAB));
+    tensors_free(&past);
+    graph_destroy(g);
+    flow_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +399,7 @@ int main(void)
         cmocka_unit_test(a_model_has_as_many_tables_as_it_says),
         cmocka_unit_test(a_position_beyond_the_tables_is_refused),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),
+        cmocka_unit_test(rows_may_be_inputs),
         cmocka_unit_test(a_fixed_decode_graph_keeps_its_row),
     };
 

@@ -91,7 +91,7 @@ ALWAYS_INLINE int32_t start(enum dtype type, const struct act_block *x, int firs
 {
     const int32_t both = wmat_sub(type) == 32 ? x->offset : x->offset - x->offset_high;
 
-    return (first ? x->offset_high : both) * wmat_zero(type) / 128;
+    return wmat_zero(type) ? (first ? x->offset_high : both) / (128 / wmat_zero(type)) : 0;
 }
 
 /* Adds one block's products to the sums of one column. */

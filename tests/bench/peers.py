@@ -3,8 +3,8 @@
 
 The machine should do nothing else; unset OPENBLAS_CORETYPE. Every round starts each engine anew and measures it once
 (after the engine's own warm-up), so that both see the same drift of the machine. ik's programs are llama-bench and
-llama-batched-bench, built with -DGGML_NATIVE=ON, run with run-time repacking and without flash attention, which is how
-they are fastest here (and flash attention aborts on Gemma 3 in some builds). Both engines decode over the whole head.
+llama-batched-bench, built with -DGGML_NATIVE=ON, run with run-time repacking and without flash attention, which aborts
+on Gemma 3 in some of its builds. Both engines decode over the whole head.
 
 --neighbours N measures beside N processes that never sleep, gemmad and ik each; --json FILE adds the figures to FILE,
 which chart.py draws.
@@ -98,10 +98,10 @@ def main():
     a = p.parse_args()
     a.models = [os.path.abspath(m) for m in a.models]
     a.gemmad, a.ik = os.path.abspath(a.gemmad), a.ik and os.path.abspath(a.ik)
-    all_results = {}
+    stored = {}
     if a.json and os.path.exists(a.json):
         with open(a.json, encoding="utf-8") as f:
-            all_results = json.load(f)
+            stored = json.load(f)
     for model in a.models:
         name = os.path.basename(model).removesuffix(".gguf")
         name += f", depth {a.depth}" if a.depth else ""
@@ -112,10 +112,10 @@ def main():
             theirs = got.get("ik", {}).get(figure)
             print(f"{name:36} {figure:13} gemmad {ours:8.1f}" +
                   (f"   ik {theirs:8.1f}   ratio {ours / theirs:5.2f}" if theirs else ""), flush=True)
-        all_results.setdefault(name, {}).update(got)
+        stored.setdefault("results", {}).setdefault(name, {}).update(got)
     if a.json:
         with open(a.json, "w", encoding="utf-8") as f:
-            json.dump(all_results, f, indent=1)
+            json.dump(stored, f, indent=1)
             f.write("\n")
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """chart.py [docs/benchmarks.json [docs/benchmarks.svg]]: draws gemmad and its peer as shares of the machine's limit.
 
-The file holds `machine` (GB/s read from memory, int8 TOPS, both as tests/bench/bench_guard.c measures them), `models`
-(MB of weights read per token, millions of weights multiplied per token without and with the head) and `results`, which
-peers.py adds. The limit of prefill is the multiplications; of one sequence's decoding the memory; of eight, whichever
+The file holds `machine` (its name), `models` (MB of weights read per token, millions of weights multiplied per token
+without and with the head, and the peaks that tests/bench/bench_guard.c measured around the run: GB/s read from memory,
+int8 TOPS) and `results`, which peers.py adds. The limit of prefill is the multiplications; of one sequence's decoding the memory; of eight, whichever
 is lower when every weight is read once for all of them.
 """
 import json
@@ -15,14 +15,19 @@ ENGINES = [("gemmad", "gemmad", "#1a6fdb"), ("ik", "ik_llama.cpp", "#c9772b")]
 LEFT, TOP, WIDE, GAP, BAR, ROW = 160, 84, 230, 46, 15, 48
 
 
-def limit(machine, model, figure):
+def limit(model, figure):
     """Tokens per second that the machine could do at best."""
-    ops = machine["int8_tops"] * 1e12
-    memory = machine["read_gb_s"] * 1e9 / (model["mb_per_token"] * 1e6)
+    ops = model["int8_tops"] * 1e12
+    memory = model["read_gb_s"] * 1e9 / (model["mb_per_token"] * 1e6)
     if figure.startswith("prefill"):
         return ops / (2e6 * model["body_m_params"])
     batch = int(figure.split()[1])
     return min(batch * memory, ops / (2e6 * model["all_m_params"]))
+
+
+def span(values, form):
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
 
 
 def text(x, y, words, size=12, anchor="start", weight="normal", fill="#222"):
@@ -42,7 +47,7 @@ def panel(data, figure, title, x, models):
         out += [rect(at - 0.5, TOP, 1, bottom - TOP, "#888" if percent == 100 else "#ddd"),
                 text(at, bottom + 16, f"{percent} %", 10, "middle", fill="#555")]
     for i, name in enumerate(models):
-        best = limit(data["machine"], data["models"][name], figure)
+        best = limit(data["models"][name], figure)
         for j, (engine, _, colour) in enumerate(ENGINES):
             value = data["results"][name].get(engine, {}).get(figure)
             if value is None:
@@ -59,7 +64,7 @@ def panel(data, figure, title, x, models):
 def chart(data):
     models = [m for m in data["models"] if m in data["results"]]
     width, height = LEFT + len(FIGURES) * (WIDE + GAP), TOP + ROW * len(models) + 44
-    machine = data["machine"]
+    peaks = [[m[key] for m in data["models"].values()] for key in ("read_gb_s", "int8_tops")]
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
            'font-family="sans-serif">', rect(0, 0, width, height, "#fff"),
            text(16, 26, "Tokens per second (numbers) as shares of what the machine can do at best (bars)", 15, weight="bold")]
@@ -67,8 +72,8 @@ def chart(data):
     for _, label, colour in ENGINES:
         out += [rect(x, 39, 11, 11, colour), text(x + 16, 49, label)]
         x += 34 + 7 * len(label)
-    out.append(text(x + 8, 49, f"Gemma 3, {machine['cpu']}, 2 threads, in turns; 100 % = {machine['read_gb_s']:.0f} GB/s, "
-                    f"{machine['int8_tops']:.1f} int8 TOPS", fill="#555"))
+    out.append(text(x + 8, 49, f"Gemma 3, {data['machine']}, 2 threads, in turns; 100 % = {span(peaks[0], '.0f')} GB/s, "
+                    f"{span(peaks[1], '.1f')} int8 TOPS, measured beside", fill="#555"))
     for i, name in enumerate(models):
         out.append(text(16, TOP + i * ROW + 29, data["models"][name]["name"], 13))
     for i, (figure, title) in enumerate(FIGURES):

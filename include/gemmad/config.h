@@ -22,7 +22,7 @@ struct config {
     char chat_format[CONFIG_WORD_MAX];       /* "auto" or a format */
     int ctx_tokens, max_sequences;           /* 0 = auto for both */
     int kv_mib;                              /* 0 = auto */
-    char kv_type[CONFIG_WORD_MAX], quantize[CONFIG_WORD_MAX];
+    char kv_type[CONFIG_WORD_MAX], quantize[CONFIG_WORD_MAX], head[CONFIG_WORD_MAX];
     bool prefix_cache, screen_head;
 
     /* speed */

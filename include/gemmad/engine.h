@@ -28,6 +28,7 @@ struct engine_opts {
     const char *isa;         /* "auto" or a name */
     const char *kv_type;     /* "auto", "f32" or "bf16" */
     const char *quantize;    /* float matrices, while loading: "none", "q8_0" or "q4_0" */
+    const char *head;        /* a float head, while loading: "file", "q8_0", "q6_k" or "q4_0" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native" or "blas" */
     int n_threads;                              /* 0 = every CPU this process may use */
     int ctx_tokens;    /* longest prompt + answer; 0 = the model's, bounded by memory */

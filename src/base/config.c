@@ -47,6 +47,8 @@ static const struct row rows[] = {
         "number format of keys and values; bf16 halves the memory and costs a little accuracy"},
     {"quantize", WORD, FIELD(quantize), 0, 0, "none|q8_0|q4_0", "none",
         "pack BF16, F16 and F32 weights smaller while loading; less memory, faster, less exact"},
+    {"head", WORD, FIELD(head), 0, 0, "file|q8_0|q6_k|q4_0", "file",
+        "pack a BF16, F16 or F32 head smaller while loading; file = as it is"},
     {"prefix_cache", BOOL, FIELD(prefix_cache), 0, 0, NULL, "true",
         "keep computed prompts and answers in free key-value pages for prompts that begin the "
         "same"},

@@ -134,6 +134,7 @@ void cmd_engine_opts(struct engine_opts *o, const struct config *c)
     o->isa = c->isa;
     o->kv_type = c->kv_type;
     o->quantize = c->quantize;
+    o->head = c->head;
     o->screen_head = c->screen_head;
     o->prefix_cache = c->prefix_cache;
     o->matmul_prefill = c->matmul_prefill;

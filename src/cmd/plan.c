@@ -52,15 +52,26 @@ static void layout_of(struct kv_layout *l, const struct hparams *hp, enum kv_typ
     }
 }
 
-static double weight_bytes(const struct source *src, const char *quantize)
+static enum dtype type_of(const char *setting)
 {
-    enum dtype type = strcmp(quantize, "q8_0") == 0   ? DTYPE_Q8_0
-                      : strcmp(quantize, "q4_0") == 0 ? DTYPE_Q4_0
-                                                      : DTYPE_F32;
+    return strcmp(setting, "q8_0") == 0   ? DTYPE_Q8_0
+           : strcmp(setting, "q6_k") == 0 ? DTYPE_Q6_K
+           : strcmp(setting, "q4_0") == 0 ? DTYPE_Q4_0
+                                          : DTYPE_F32;
+}
+
+static double weight_bytes(const struct source *src, const struct config *c)
+{
+    const char *head = source_tensor(src, "output.weight") ? "output.weight" : "token_embd.weight";
     double bytes = 0;
 
-    for (size_t i = 0; i < source_n_tensors(src); i++)
-        bytes += (double)weight_estimate(source_tensor_at(src, i), type);
+    for (size_t i = 0; i < source_n_tensors(src); i++) {
+        const struct tensor *t = source_tensor_at(src, i);
+        bool is_head = strcmp(t->name, head) == 0;
+
+        bytes += (double)weight_estimate(
+            t, type_of(c->quantize), is_head ? type_of(c->head) : DTYPE_F32);
+    }
     return bytes;
 }
 
@@ -118,8 +129,7 @@ static void print_fits(const struct kv_layout *l, const struct kv_plan *p, const
 
 static int plan(const struct config *c, const struct source *src, struct err *err)
 {
-    double weights = weight_bytes(src, c->quantize), available = (double)cpu_memory_available(),
-           budget;
+    double weights = weight_bytes(src, c), available = (double)cpu_memory_available(), budget;
     struct kv_need need;
     struct kv_layout l;
     struct kv_plan p;

@@ -26,6 +26,8 @@ int tool_option(int argc, char **argv, int *i, struct runtime_opts *o)
         return named("kv_type", v, &o->kv_type);
     if (cmd_option(argc, argv, i, "quantize", &v))
         return named("quantize", v, &o->quantize);
+    if (cmd_option(argc, argv, i, "head", &v))
+        return named("head", v, &o->head);
     if (cmd_option(argc, argv, i, "matmul", &v)) {
         o->matmul_decode = v;
         return named("matmul", v, &o->matmul_prefill);

@@ -25,6 +25,7 @@ void engine_opts_default(struct engine_opts *o)
         .isa = "auto",
         .kv_type = "auto",
         .quantize = "none",
+        .head = "file",
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
         .max_sequences = 16,
@@ -77,6 +78,7 @@ static int open_runtime(struct engine *e, struct err *err)
     ro.isa = o->isa;
     ro.kv_type = o->kv_type;
     ro.quantize = o->quantize;
+    ro.head = o->head;
     ro.screen_head = o->screen_head;
     ro.matmul_prefill = o->matmul_prefill;
     ro.matmul_decode = o->matmul_decode;

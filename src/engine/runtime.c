@@ -22,6 +22,7 @@ void runtime_opts_default(struct runtime_opts *o)
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
         .quantize = "none",
+        .head = "file",
         .screen_head = true,
         .max_sequences = 16,
         .max_chunk = 512};
@@ -143,19 +144,63 @@ static int quantise(struct runtime *rt, const char *to, struct err *err)
     return 0;
 }
 
-/* After the graphs have taken their weights. */
-static int announce_quantised(const struct runtime *rt, const char *to, struct err *err)
+static const char *head_name(const struct runtime *rt)
 {
-    int n = weight_store_n_quantized(rt->weights);
+    return rt->hp.separate_head ? "output.weight" : "token_embd.weight";
+}
 
-    if (strcmp(to, "none") == 0)
+/* What the head is in memory: its type, and whether it lies in planes. */
+static int prepare_head(
+    struct runtime *rt, const struct runtime_opts *o, bool exact, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum dtype type;
+    } types[] = {
+        {"file", DTYPE_F32}, {"q8_0", DTYPE_Q8_0}, {"q6_k", DTYPE_Q6_K}, {"q4_0", DTYPE_Q4_0}};
+    const struct tensor *t = source_tensor(rt->src, head_name(rt));
+    int i = 0;
+
+    while (i < 4 && strcmp(o->head, types[i].name) != 0)
+        i++;
+    if (i == 4)
+        return err_set_at(
+            err, GD_EINVAL, "head", "head: \"%.40s\" is not file, q8_0, q6_k or q4_0", o->head);
+    if (rt->hp.bidirectional && i > 0)
+        return err_set_at(err, GD_EINVAL, "head", "head: an embedding model has none");
+    if (i > 0 && t && t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16)
+        return err_set_at(err, GD_EINVAL, "head",
+            "head: the head of this model is %s already, only F32, F16 and BF16 can become %s",
+            dtype_name(t->type), o->head);
+    if (i > 0 && rt->hp.width % dtype_find(types[i].type)->block != 0)
+        return err_set_at(err, GD_EINVAL, "head",
+            "head: rows of %d cannot be %s, whose blocks are %d", rt->hp.width, o->head,
+            dtype_find(types[i].type)->block);
+    weight_store_head(rt->weights, head_name(rt), types[i].type,
+        o->screen_head && !exact && !rt->hp.bidirectional);
+    return 0;
+}
+
+/* After the graphs have taken their weights. */
+static int announce_quantised(
+    const struct runtime *rt, const struct runtime_opts *o, struct err *err)
+{
+    bool head = strcmp(o->head, "file") != 0, all = strcmp(o->quantize, "none") != 0;
+    int n = weight_store_n_quantized(rt->weights) - head;
+
+    if (head)
+        log_warn("packed %s as %s while loading; answers differ from the file's own weights",
+            rt->hp.separate_head ? "the head" : "the head, which is the embedding too,", o->head);
+    if (!all)
         return 0;
     if (n == 0)
         return err_set_at(err, GD_EINVAL, "quantize",
-            "quantize: the model has no F32, F16 or BF16 matrices that could become %s", to);
+            "quantize: the model has no F32, F16 or BF16 matrices that could become %s",
+            o->quantize);
     log_warn("quantised %d matrices to %s while loading; answers differ from the file's own "
              "weights%s",
-        n, to, strcmp(to, "q4_0") == 0 ? " (embedding and head: q8_0)" : "");
+        n, o->quantize,
+        strcmp(o->quantize, "q4_0") == 0 && !head ? " (embedding and head: q8_0)" : "");
     return 0;
 }
 
@@ -184,11 +229,10 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
         return r;
     rt->weights = weight_store_create(rt->src, rt->pool);
     r = quantise(rt, o->quantize, err);
+    if (r == 0)
+        r = prepare_head(rt, o, decode.precision == FLOW_REFERENCE, err);
     if (r < 0)
         return r;
-    if (o->screen_head && decode.precision != FLOW_REFERENCE && !rt->hp.bidirectional)
-        weight_store_in_planes(
-            rt->weights, rt->hp.separate_head ? "output.weight" : "token_embd.weight");
     if (rt->hp.bidirectional) {
         embed_options(rt, o, &fo);
     } else {
@@ -225,7 +269,7 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
     if (r == 0)
         r = source_unchanged(rt->src, err); /* it was mapped while it was packed */
     if (r == 0)
-        r = announce_quantised(rt, o->quantize, err);
+        r = announce_quantised(rt, o, err);
     if (r == 0)
         *out = rt;
     else

@@ -22,6 +22,7 @@ struct runtime_opts {
                             f32), "f32", "bf16" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
     const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
+    const char *head;     /* a float head, while loading: "file", "q8_0", "q6_k", "q4_0" */
     bool screen_head;     /* keep a Q8_0 head so that the best logits are found in half of it */
     int n_threads;        /* 0 = cpu_allowed() */
     int max_sequences;    /* rows of the decode graph, or together embedded */

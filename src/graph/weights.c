@@ -23,7 +23,9 @@ struct weight_store {
     size_t n, bytes;
     enum dtype quantize; /* DTYPE_F32: nothing */
     int n_quantized;
-    const char *in_planes; /* name of a matrix, or NULL */
+    const char *head;     /* its name, or NULL */
+    enum dtype head_type; /* DTYPE_F32: as the others */
+    bool head_in_planes;
 };
 
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool)
@@ -54,9 +56,11 @@ void weight_store_quantize(struct weight_store *s, enum dtype type)
     s->quantize = type;
 }
 
-void weight_store_in_planes(struct weight_store *s, const char *name)
+void weight_store_head(struct weight_store *s, const char *name, enum dtype type, bool in_planes)
 {
-    s->in_planes = name;
+    s->head = name;
+    s->head_type = type;
+    s->head_in_planes = in_planes;
 }
 
 int weight_store_n_quantized(const struct weight_store *s)
@@ -187,6 +191,13 @@ static void store_panel(
     *mine->max_scale = scale > *mine->max_scale ? scale : *mine->max_scale;
 }
 
+static void (*quantize(enum dtype type))(const float *x, void *dst, size_t n)
+{
+    return type == DTYPE_Q8_0   ? dtype_quantize_q8_0
+           : type == DTYPE_Q6_K ? dtype_quantize_q6_k
+                                : dtype_quantize_q4_0;
+}
+
 static void pack_share(void *arg, int thread, int n_threads)
 {
     struct packing *p = arg;
@@ -208,10 +219,7 @@ static void pack_share(void *arg, int thread, int n_threads)
             uint8_t *dst = mine.rows + (size_t)r * row_bytes(w->type, w->k);
 
             p->from->to_float(src + (size_t)r * row_bytes(p->from, w->k), mine.row, (size_t)w->k);
-            if (w->type->type == DTYPE_Q8_0)
-                dtype_quantize_q8_0(mine.row, dst, (size_t)w->k);
-            else
-                dtype_quantize_q4_0(mine.row, dst, (size_t)w->k);
+            quantize(w->type->type)(mine.row, dst, (size_t)w->k);
         }
         store_panel(p, &mine, i, mine.rows);
     }
@@ -222,10 +230,12 @@ static bool is_float(uint32_t type)
     return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
 }
 
-/* The type that a matrix of a file gets in memory. */
+/* The type that a matrix of a file gets in memory. head: that of the head, for the head. */
 static enum dtype packed_type(
-    enum dtype quantize, const struct tensor *t, enum ir_use use, int64_t k)
+    enum dtype quantize, enum dtype head, const struct tensor *t, enum ir_use use, int64_t k)
 {
+    if (head != DTYPE_F32 && is_float(t->type) && k % dtype_find(head)->block == 0)
+        return head;
     if (quantize == DTYPE_F32 || !is_float(t->type) || use == USE_COEFFICIENTS || k % 32 != 0)
         return (enum dtype)t->type;
     return use == USE_TABLE ? DTYPE_Q8_0 : quantize;
@@ -266,6 +276,7 @@ static int take_packed(struct weight_store *s, const struct ir_weight *want, int
     const struct dtype_info *type;
     const struct tensor *t;
     struct weight *w;
+    bool is_head;
     int r = take(s, want, &t, &w, err);
 
     if (r < 0)
@@ -273,13 +284,15 @@ static int take_packed(struct weight_store *s, const struct ir_weight *want, int
     *out = w;
     if (w->memory)
         return 0;
-    type = dtype_find(packed_type(s->quantize, t, want->use, want->k));
+    is_head = s->head && strcmp(want->name, s->head) == 0;
+    type = dtype_find(
+        packed_type(s->quantize, is_head ? s->head_type : DTYPE_F32, t, want->use, want->k));
     w->matrix = wmat_init(type, want->rows, want->k, NULL);
     if (!mem_mul(wmat_bytes(&w->matrix), (size_t)n, &w->bytes) ||
         !(w->memory = mem_aligned(w->bytes)))
         return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
     w->matrix.data = w->memory;
-    if (type->type == DTYPE_Q8_0 && s->in_planes && strcmp(want->name, s->in_planes) == 0)
+    if (type->type == DTYPE_Q8_0 && is_head && s->head_in_planes)
         w->matrix = planes_init(want->rows, want->k, w->memory);
     s->bytes += w->bytes;
     return pack(s, t, &w->matrix, n, w->memory, err);
@@ -378,7 +391,7 @@ int64_t weight_store_params(const struct weight_store *s)
     return n;
 }
 
-size_t weight_estimate(const struct tensor *t, enum dtype quantize)
+size_t weight_estimate(const struct tensor *t, enum dtype quantize, enum dtype head)
 {
     const struct dtype_info *type;
     enum ir_use use = strcmp(t->name, "token_embd.weight") == 0 ? USE_TABLE : USE_MATRIX;
@@ -387,7 +400,7 @@ size_t weight_estimate(const struct tensor *t, enum dtype quantize)
         return 0; /* stays in the file */
     if (t->n_dims < 2)
         return (size_t)t->ne[0] * sizeof(float);
-    type = dtype_find(packed_type(quantize, t, use, t->ne[0]));
+    type = dtype_find(packed_type(quantize, head, t, use, t->ne[0]));
     if (!type || type->type == (enum dtype)t->type)
         return t->bytes;
     return (size_t)(t->ne[0] / type->block) * (size_t)type->bytes *

@@ -31,9 +31,9 @@ void weight_store_destroy(struct weight_store *s); /* NULL is fine */
 void weight_store_quantize(struct weight_store *s, enum dtype type);
 int weight_store_n_quantized(const struct weight_store *s); /* matrices so far, stacks as one */
 
-/* Before the first build: this matrix, when it is Q8_0 in memory, is kept in two planes
- * (kernels/planes.h). */
-void weight_store_in_planes(struct weight_store *s, const char *name);
+/* Before the first build: the name of the head. F32, F16 and BF16 become `type` (Q8_0, Q6_K, Q4_0,
+ * or DTYPE_F32: like the others); Q8_0 is kept in two planes (kernels/planes.h) if wanted. */
+void weight_store_head(struct weight_store *s, const char *name, enum dtype type, bool in_planes);
 
 /* A build takes its weights between begin and end. Each tensor may be taken once (a shared one more
  * often); end names the first tensor that nobody took. Errors carry the tensor's name. */
@@ -54,8 +54,9 @@ int weight_store_end(struct weight_store *s, bool (*may_be_left)(void *ud, const
     void *ud, struct err *err);
 
 size_t weight_store_bytes(const struct weight_store *s); /* packed so far */
-/* About what a tensor of a file will take; quantize: as above, or DTYPE_F32 for none. */
-size_t weight_estimate(const struct tensor *t, enum dtype quantize);
+/* About what a tensor of a file will take; quantize and head (the type of this tensor if it is the
+ * head): as above, or DTYPE_F32 for none. */
+size_t weight_estimate(const struct tensor *t, enum dtype quantize, enum dtype head);
 int64_t weight_store_params(const struct weight_store *s); /* numbers in the file's tensors */
 
 #endif

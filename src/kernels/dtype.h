@@ -52,6 +52,9 @@ const char *dtype_name(uint32_t ggml_type);
  * saturates at +-65504 and a NaN becomes code 0: the result is always finite. */
 void dtype_quantize_q8_0(const float *x, void *dst, size_t n);
 void dtype_quantize_q4_0(const float *x, void *dst, size_t n);
+/* n % 256 == 0; dst takes n/256 blocks. The largest of each 16 values gets the outermost code.
+ * Always finite, as above. */
+void dtype_quantize_q6_k(const float *x, void *dst, size_t n);
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);  /* nearest even */

@@ -75,3 +75,51 @@ void dtype_quantize_q4_0(const float *x, void *dst, size_t n)
         }
     }
 }
+
+/* 16 values to codes -32 .. 31 under scale * the block's d: codes[i] + 32. */
+static void quantize_16(const float *x, float scale, uint8_t *codes)
+{
+    const float inverse = invert(scale);
+
+    for (int i = 0; i < 16; i++)
+        codes[i] = (uint8_t)(clamp_code(roundf(x[i] * inverse), -32, 31) + 32);
+}
+
+void dtype_quantize_q6_k(const float *x, void *dst, size_t n)
+{
+    uint8_t *p = dst;
+
+    for (size_t b = 0; b < n; b += 256, x += 256, p += 210) {
+        float scales[16], largest = 0, d;
+        uint8_t codes[256];
+        uint16_t half;
+
+        for (int s = 0; s < 16; s++) {
+            float peak = 0; /* with its sign: -32 is the code that goes furthest */
+
+            for (int i = 16 * s; i < 16 * s + 16; i++)
+                if (fabsf(x[i]) > fabsf(peak))
+                    peak = x[i];
+            scales[s] = peak / -32;
+            largest = fmaxf(largest, fabsf(scales[s]));
+        }
+        half = f32_to_f16(clamp_scale(largest / 127));
+        d = f16_to_f32(half);
+        memcpy(p + 208, &half, sizeof(half));
+        for (int s = 0; s < 16; s++) {
+            const int scale = clamp_code(roundf(scales[s] * invert(d)), -127, 127);
+
+            p[192 + s] = (uint8_t)scale;
+            quantize_16(x + 16 * s, d * (float)scale, codes + 16 * s);
+        }
+        for (int h = 0; h < 2; h++)
+            for (int i = 0; i < 32; i++) {
+                const uint8_t *c = codes + 128 * h + i;
+
+                p[64 * h + i] = (uint8_t)((c[0] & 15) | (c[64] & 15) << 4);
+                p[64 * h + 32 + i] = (uint8_t)((c[32] & 15) | (c[96] & 15) << 4);
+                p[128 + 32 * h + i] =
+                    (uint8_t)(c[0] >> 4 | c[32] >> 4 << 2 | c[64] >> 4 << 4 | c[96] >> 4 << 6);
+            }
+    }
+}

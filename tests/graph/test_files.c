@@ -221,6 +221,83 @@ static void stacks_are_quantised_slice_by_slice(void **state)
     }
 }
 
+static int open_with_head(struct runtime **rt, const char *model, const char *head, struct err *err)
+{
+    struct runtime_opts o;
+    char path[1024];
+
+    snprintf(path, sizeof(path), "%s/tests/golden/families/%s", SOURCE_ROOT, model);
+    runtime_opts_default(&o);
+    o.model_path = path;
+    o.head = head;
+    o.ids_only = true;
+    return runtime_open(rt, &o, err);
+}
+
+/* The head alone becomes what the quantiser makes of its rows; with Q8_0 it lies in planes. */
+static void the_head_alone_is_packed_smaller(void **state)
+{
+    static const struct {
+        const char *name;
+        enum dtype type;
+        void (*quantize)(const float *x, void *dst, size_t n);
+    } heads[] = {
+        {"q8_0", DTYPE_Q8_0, dtype_quantize_q8_0}, {"q4_0", DTYPE_Q4_0, dtype_quantize_q4_0}};
+
+    for (int i = 0; i < 2; i++) {
+        struct ir_weight want = {"token_embd.weight", 512, K, .use = USE_TABLE, .shared = true};
+        struct ir_weight other = {"blk.0.ffn_gate.weight", 0, K};
+        const struct tensor *t;
+        struct wmat matrix;
+        struct runtime *rt;
+        struct err err;
+
+        assert_int_equal(open_with_head(&rt, "gemma3/model-bf16.gguf", heads[i].name, &err), 0);
+        assert_int_equal(weight_store_n_quantized(rt->weights), 1);
+        weight_store_begin(rt->weights);
+        assert_int_equal(weight_store_matrix(rt->weights, &want, &matrix, &err), 0);
+        assert_int_equal(matrix.type->type, heads[i].type);
+        assert_int_equal(matrix.fine != NULL, i == 0);
+        t = source_tensor(rt->src, want.name);
+        for (int r = 0; r < want.rows; r++) {
+            float plain[K], expected[K], got[K];
+            uint8_t blocks[K / 32 * 34];
+
+            dtype_find(t->type)->to_float(t->data + (size_t)r * K * 2, plain, K);
+            heads[i].quantize(plain, blocks, K);
+            dtype_find(heads[i].type)->to_float(blocks, expected, K);
+            wmat_read_row(&matrix, r, got);
+            assert_memory_equal(got, expected, sizeof(got));
+        }
+        t = source_tensor(rt->src, other.name);
+        other.rows = (int)t->ne[1];
+        assert_int_equal(weight_store_matrix(rt->weights, &other, &matrix, &err), 0);
+        assert_int_equal(matrix.type->type, DTYPE_BF16);
+        runtime_close(rt);
+    }
+}
+
+static void heads_that_cannot_be_packed_are_refused(void **state)
+{
+    static const struct {
+        const char *model, *head, *word;
+    } cases[] = {
+        {"gemma3/model-q8_0.gguf", "q4_0", "already"},
+        {"gemma3/model-bf16.gguf", "q6_k", "blocks"},
+        {"gemma3/model-bf16.gguf", "q5_k", "not file"},
+        {"embeddinggemma/model-bf16.gguf", "q8_0", "none"},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct runtime *rt;
+        struct err err;
+
+        assert_int_equal(open_with_head(&rt, cases[i].model, cases[i].head, &err), GD_EINVAL);
+        assert_string_equal(err.param, "head");
+        assert_non_null(strstr(err.msg, cases[i].word));
+    }
+}
+
 static void what_cannot_be_quantised_is_refused(void **state)
 {
     static const char file[] = "tests/golden/families/gemma3/model-q8_0.gguf";
@@ -241,6 +318,8 @@ int main(void)
         cmocka_unit_test(quantising_while_loading_equals_quantised_files),
         cmocka_unit_test(threads_do_not_matter_to_quantising),
         cmocka_unit_test(stacks_are_quantised_slice_by_slice),
+        cmocka_unit_test(the_head_alone_is_packed_smaller),
+        cmocka_unit_test(heads_that_cannot_be_packed_are_refused),
         cmocka_unit_test(what_cannot_be_quantised_is_refused),
     };
 

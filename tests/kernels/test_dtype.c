@@ -239,6 +239,44 @@ static void quantisers_take_any_float(void **state)
     }
 }
 
+/* No value is further off than half a step of its 16, and half a step of the scale's own rounding.
+ */
+static void q6_k_comes_close_to_any_row(void **state)
+{
+    static const float odd[] = {0, 1e-45f, 8.4e6f, 3.4e38f, INFINITY, -INFINITY, NAN};
+    float x[512], y[512];
+    uint8_t blocks[2 * 210];
+    uint32_t seed = 1;
+
+    for (int round = 0; round < 200; round++) {
+        float largest[2] = {0, 0};
+
+        for (int i = 0; i < 512; i++) {
+            seed = seed * 1664525 + 1013904223;
+            x[i] = (float)(int32_t)seed * 0x1p-31f * (1 + (float)(i / 16 % 7)) * (float)(round % 9);
+            largest[i / 256] = fmaxf(largest[i / 256], fabsf(x[i]));
+        }
+        dtype_quantize_q6_k(x, blocks, 512);
+        dtype_find(DTYPE_Q6_K)->to_float(blocks, y, 512);
+        for (int i = 0; i < 512; i++) {
+            float peak = 0;
+
+            for (int j = i / 16 * 16; j < i / 16 * 16 + 16; j++)
+                peak = fmaxf(peak, fabsf(x[j]));
+            assert_true(fabsf(y[i] - x[i]) <= peak / 64 + largest[i / 256] / 127 / 2 * 1.01f +
+                                                  peak / 32 * 1.01f * (fabsf(x[i]) > peak * 0.96f));
+        }
+    }
+    for (size_t o = 0; o < sizeof(odd) / sizeof(*odd); o++) {
+        for (int i = 0; i < 256; i++)
+            x[i] = i == 7 ? odd[o] : (float)(i % 5);
+        dtype_quantize_q6_k(x, blocks, 256);
+        dtype_find(DTYPE_Q6_K)->to_float(blocks, y, 256);
+        for (int i = 0; i < 256; i++)
+            assert_true(isfinite(y[i]));
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +288,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bf16_rounds_to_nearest_even_and_keeps_nan),
         cmocka_unit_test(quantisers_write_the_reference_bytes),
         cmocka_unit_test(quantisers_take_any_float),
+        cmocka_unit_test(q6_k_comes_close_to_any_row),
     };
 
     if (argc < 2) {

@@ -2,12 +2,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include "api/write.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/tool.h"
 #include "engine/plain.h"
+#include "kernels/dtype.h"
 
 static const char usage[] =
     "usage: gemmad bench [options] MODEL\n\n"
@@ -22,7 +26,8 @@ static const char usage[] =
     "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
     "  --repeat N         counted repeats (5)\n"
     "  --top-k K          ask the head for the K (1..128) largest logits, 0 = all of them (0)\n"
-    "  --json             one JSON object instead of a table\n" TOOL_OPTIONS
+    "  --json             one JSON object instead of a table, with the file's tensor types (bytes\n"
+    "                     of each), the settings and the peak of resident memory\n" TOOL_OPTIONS
     "\nExit codes: 0 done, 1 failed, 2 bad arguments or model.";
 
 enum { MAX_BATCHES = 16, MAX_REPEAT = 1000, CHUNK = 512 };
@@ -145,24 +150,80 @@ static int bench_decode(
     return r;
 }
 
+/* Bytes of the file by type of tensor: {"F32": 1024, "Q8_0": 4096}. */
+static void write_types(struct buf *out, const struct source *src)
+{
+    enum { TYPES = 64 };
+    size_t bytes[TYPES] = {0};
+    const char *comma = "";
+
+    for (size_t i = 0; i < source_n_tensors(src); i++) {
+        const struct tensor *t = source_tensor_at(src, i);
+
+        if (t->type < TYPES)
+            bytes[t->type] += t->bytes;
+    }
+    for (uint32_t type = 0; type < TYPES; type++) {
+        if (!bytes[type] || !dtype_name(type))
+            continue;
+        buf_printf(out, "%s\"%s\": %zu", comma, dtype_name(type), bytes[type]);
+        comma = ", ";
+    }
+}
+
+static void print_opened(const struct bench *b, const struct runtime *rt, double load_ms)
+{
+    struct buf out = {0};
+
+    if (!b->json) {
+        printf("%s, %d layers, %.0f MiB of weights, %s, %d threads, loaded in %.0f ms\n",
+            rt->hp.name, rt->hp.n_layers, (double)rt->weight_bytes / (1 << 20),
+            isa_name(rt->kernels.isa), pool_threads(rt->pool), load_ms);
+        return;
+    }
+    buf_printf(&out, "{\"model\": \"%s\", \"name\": ", rt->hp.arch_name);
+    write_string(&out, rt->hp.name, strlen(rt->hp.name));
+    buf_puts(&out, ", \"path\": ");
+    write_string(&out, b->ro.model_path, strlen(b->ro.model_path));
+    buf_puts(&out, ", \"types\": {");
+    write_types(&out, rt->src);
+    buf_printf(&out,
+        "}, \"parameters\": %lld, \"weight_bytes\": %zu,\n  \"isa\": \"%s\", \"threads\": %d, "
+        "\"profile\": \"%s\", \"kv_type\": \"%s\", \"load_ms\": %.1f, \"repeat\": %d,\n"
+        "  \"results\": [",
+        (long long)rt->n_params, rt->weight_bytes, isa_name(rt->kernels.isa),
+        pool_threads(rt->pool), rt->profile, rt->kv.type == KV_BF16 ? "bf16" : "f32", load_ms,
+        b->repeat);
+    fputs(out.data, stdout);
+    buf_free(&out);
+}
+
+/* How much of the head was read, and how much memory all of it took. */
+static void print_end(const struct bench *b, const struct runtime *rt)
+{
+    int64_t read = 0, whole = 0;
+    struct rusage use = {0};
+
+    if (rt->decode)
+        graph_head_bytes(rt->decode, &read, &whole);
+    getrusage(RUSAGE_SELF, &use);
+    if (b->json)
+        printf("\n  ], \"top_k\": %d, \"head_read\": %.4f, \"peak_resident_bytes\": %lld}\n",
+            b->top_k, whole ? (double)read / (double)whole : 1, (long long)use.ru_maxrss * 1024);
+    else if (b->top_k && whole)
+        printf("of the head %.1f %% was read\n", 100 * (double)read / (double)whole);
+}
+
 static int run(const struct bench *b, struct err *err)
 {
     struct figure f = {.values = xcalloc((size_t)b->repeat, sizeof(double)), .n = b->repeat};
     struct runtime *rt = NULL;
     int64_t t = clock_ns();
-    int64_t head_read = 0, head_whole = 0;
     bool first = true;
     int r = runtime_open(&rt, &b->ro, err);
 
-    if (r == 0 && b->json)
-        printf("{\"model\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"load_ms\": %.1f, "
-               "\"results\": [",
-            rt->hp.arch_name, isa_name(rt->kernels.isa), pool_threads(rt->pool),
-            (double)(clock_ns() - t) / 1e6);
-    else if (r == 0)
-        printf("%s, %d layers, %.0f MiB of weights, %s, %d threads, loaded in %.0f ms\n",
-            rt->hp.name, rt->hp.n_layers, (double)rt->weight_bytes / (1 << 20),
-            isa_name(rt->kernels.isa), pool_threads(rt->pool), (double)(clock_ns() - t) / 1e6);
+    if (r == 0)
+        print_opened(b, rt, (double)(clock_ns() - t) / 1e6);
     if (r == 0 && !rt->decode && b->prompt > graph_max_tokens(rt->prefill))
         r = err_set(err, GD_EINVAL, "an embedding model takes at most %d tokens at once",
             graph_max_tokens(rt->prefill));
@@ -177,13 +238,8 @@ static int run(const struct bench *b, struct err *err)
         if (r == 0)
             print(b, "decode", b->gen, b->batches[i], &f, first);
     }
-    if (r == 0 && rt->decode)
-        graph_head_bytes(rt->decode, &head_read, &head_whole);
-    if (r == 0 && b->json)
-        printf("\n  ], \"top_k\": %d, \"head_read\": %.4f}\n", b->top_k,
-            head_whole ? (double)head_read / (double)head_whole : 1);
-    else if (r == 0 && b->top_k && head_whole)
-        printf("of the head %.1f %% was read\n", 100 * (double)head_read / (double)head_whole);
+    if (r == 0)
+        print_end(b, rt);
     runtime_close(rt);
     free(f.values);
     return r;

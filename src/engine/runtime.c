@@ -217,7 +217,7 @@ static void embed_options(
 
 static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct err *err)
 {
-    struct flow_profile prefill, decode;
+    struct flow_profile prefill = {0}, decode = {0};
     struct flow_options fo;
     int r = pick(rt, o, FLOW_PREFILL, &prefill, err);
 

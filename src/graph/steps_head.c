@@ -58,7 +58,7 @@ static void add(struct best *b, int k, struct logit new)
 /* Below this nothing is among the k best any more. */
 static float floor_of(const struct best *b, int k)
 {
-    return b->n == k ? b->heap[0].value : -INFINITY;
+    return b->n > 0 && b->n == k ? b->heap[0].value : -INFINITY;
 }
 
 /* n values of rows id, id + 1, ... */

@@ -52,14 +52,6 @@ static void layout_of(struct kv_layout *l, const struct hparams *hp, enum kv_typ
     }
 }
 
-static enum dtype type_of(const char *setting)
-{
-    return strcmp(setting, "q8_0") == 0   ? DTYPE_Q8_0
-           : strcmp(setting, "q6_k") == 0 ? DTYPE_Q6_K
-           : strcmp(setting, "q4_0") == 0 ? DTYPE_Q4_0
-                                          : DTYPE_F32;
-}
-
 static double weight_bytes(const struct source *src, const struct config *c)
 {
     const char *head = source_tensor(src, "output.weight") ? "output.weight" : "token_embd.weight";
@@ -70,7 +62,7 @@ static double weight_bytes(const struct source *src, const struct config *c)
         bool is_head = strcmp(t->name, head) == 0;
 
         bytes += (double)weight_estimate(
-            t, type_of(c->quantize), is_head ? type_of(c->head) : DTYPE_F32);
+            t, weight_type_named(c->quantize), is_head ? weight_type_named(c->head) : DTYPE_F32);
     }
     return bytes;
 }

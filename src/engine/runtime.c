@@ -135,12 +135,14 @@ static int build(struct runtime *rt, struct graph **out, const struct flow_optio
 
 static int quantise(struct runtime *rt, const char *to, struct err *err)
 {
+    enum dtype type = weight_type_named(to);
+
     if (strcmp(to, "none") == 0)
         return 0;
-    if (strcmp(to, "q8_0") != 0 && strcmp(to, "q4_0") != 0)
+    if (type != DTYPE_Q8_0 && type != DTYPE_Q4_0)
         return err_set_at(
             err, GD_EINVAL, "quantize", "quantize: \"%.40s\" is not none, q8_0 or q4_0", to);
-    weight_store_quantize(rt->weights, strcmp(to, "q8_0") == 0 ? DTYPE_Q8_0 : DTYPE_Q4_0);
+    weight_store_quantize(rt->weights, type);
     return 0;
 }
 
@@ -153,31 +155,24 @@ static const char *head_name(const struct runtime *rt)
 static int prepare_head(
     struct runtime *rt, const struct runtime_opts *o, bool exact, struct err *err)
 {
-    static const struct {
-        const char *name;
-        enum dtype type;
-    } types[] = {
-        {"file", DTYPE_F32}, {"q8_0", DTYPE_Q8_0}, {"q6_k", DTYPE_Q6_K}, {"q4_0", DTYPE_Q4_0}};
     const struct tensor *t = source_tensor(rt->src, head_name(rt));
-    int i = 0;
+    enum dtype type = weight_type_named(o->head);
+    int block = dtype_find(type)->block;
 
-    while (i < 4 && strcmp(o->head, types[i].name) != 0)
-        i++;
-    if (i == 4)
+    if (type == DTYPE_F32 && strcmp(o->head, "file") != 0)
         return err_set_at(
             err, GD_EINVAL, "head", "head: \"%.40s\" is not file, q8_0, q6_k or q4_0", o->head);
-    if (rt->hp.bidirectional && i > 0)
+    if (type != DTYPE_F32 && rt->hp.bidirectional)
         return err_set_at(err, GD_EINVAL, "head", "head: an embedding model has none");
-    if (i > 0 && t && t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16)
+    if (type != DTYPE_F32 && t && !weight_is_float(t->type))
         return err_set_at(err, GD_EINVAL, "head",
             "head: the head of this model is %s already, only F32, F16 and BF16 can become %s",
             dtype_name(t->type), o->head);
-    if (i > 0 && rt->hp.width % dtype_find(types[i].type)->block != 0)
+    if (rt->hp.width % block != 0)
         return err_set_at(err, GD_EINVAL, "head",
-            "head: rows of %d cannot be %s, whose blocks are %d", rt->hp.width, o->head,
-            dtype_find(types[i].type)->block);
-    weight_store_head(rt->weights, head_name(rt), types[i].type,
-        o->screen_head && !exact && !rt->hp.bidirectional);
+            "head: rows of %d cannot be %s, whose blocks are %d", rt->hp.width, o->head, block);
+    weight_store_head(
+        rt->weights, head_name(rt), type, o->screen_head && !exact && !rt->hp.bidirectional);
     return 0;
 }
 

@@ -252,15 +252,6 @@ static int more_likely(const void *a, const void *b)
     return select_before(a, b) ? -1 : 1;
 }
 
-/* In order where a shortlist could have brought them, because sums depend on the order. */
-static int cut_largest(struct candidate *c, int n, float max, const struct sampling *p)
-{
-    if (n <= SHORTLIST_MAX)
-        qsort(c, (size_t)n, sizeof(*c), more_likely);
-    n = n < p->top_k ? n : p->top_k;
-    return cut(c, n, max, weigh(c, n, max), p);
-}
-
 /* Survivors are s->list[0..n). ALL: nothing is truncated. UNUSABLE: the row's sum is no number. */
 enum { ALL = -1, UNUSABLE = -2 };
 
@@ -270,9 +261,12 @@ static int truncate_row(struct sampler *s, const float *row, const struct sampli
     double total;
     int n;
 
-    if (p->top_k > 0 && p->top_k < s->vocab)
-        return cut_largest(c, select_largest(row, s->vocab, p->top_k, c), max, p);
-    if (p->typical_p < 1) {
+    if (p->top_k > 0 && p->top_k < s->vocab) {
+        n = select_largest(row, s->vocab, p->top_k, c);
+        if (n <= SHORTLIST_MAX) /* in order, as a shortlist brings them: sums depend on it */
+            qsort(c, (size_t)n, sizeof(*c), more_likely);
+        total = weigh(c, n, max);
+    } else if (p->typical_p < 1) {
         n = select_above(row, s->vocab, max - deepest, c);
         total = weigh(c, n, max);
     } else if (p->top_p < 1 || p->min_p > 0) {
@@ -479,7 +473,8 @@ int32_t sampler_pick_from(
         return -1;
     if (p->temperature < greedy_below)
         return c[0].id;
-    n = cut_largest(c, n, c[0].logit, p);
+    n = n < p->top_k ? n : p->top_k;
+    n = cut(c, n, c[0].logit, weigh(c, n, c[0].logit), p);
     return draw_list(
         c, n, p->temperature, sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt));
 }

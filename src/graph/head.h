@@ -23,8 +23,8 @@ struct best {
 
 struct head_thread {
     struct best *best; /* (HEAD_COLS) */
-    float *tile;       /* (HEAD_COLS, GROUP_PANELS * PANEL_ROWS) */
-    uint8_t *columns;  /* (HEAD_COLS) of the bound */
+    float *tile;       /* (SCREEN_MAX, GROUP_PANELS * PANEL_ROWS) */
+    uint8_t *columns;  /* (SCREEN_MAX) of the bound */
 };
 
 struct head {
@@ -34,14 +34,16 @@ struct head {
     int pause, next_pause;       /* runs still to do without the screen, and the next time */
     atomic_long n_exact;         /* panels a screened run computed exactly */
     struct wmat coarse;
-    float *bound; /* (HEAD_COLS, n_panels): what a panel may give; NaN once it is known */
+    float *bound; /* (SCREEN_MAX, n_panels): what a panel may give; NaN once it is known */
     struct head_thread *threads;
     void *memory;
     size_t bytes;
     atomic_llong read, whole; /* bytes of the matrix: read so far, and without the screen */
 };
 
-enum { HEAD_COLS = STATIC_ROWS };
+/* Columns that can have lists, and the lengths of all lists together up to which they are screened:
+ * so many columns at most. */
+enum { HEAD_COLS = STATIC_ROWS, SCREEN_MAX = 4 };
 
 /* For the step whose result is in the caller's memory. */
 int head_create(struct graph *g, struct step *s, struct err *err);

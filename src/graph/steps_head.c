@@ -12,9 +12,8 @@
 
 enum {
     GROUP_ROWS = GROUP_PANELS * PANEL_ROWS,
-    SEEDS = 32,     /* panels a column computes exactly before it has a threshold */
-    SCREEN_MAX = 4, /* lengths of all lists together */
-    PAUSE_MAX = 16  /* runs */
+    SEEDS = 32,    /* panels a column computes exactly before it has a threshold */
+    PAUSE_MAX = 16 /* runs */
 };
 #define TOO_MANY 0.4 /* of the panels */
 
@@ -182,11 +181,11 @@ struct screen {
     struct step *s;
     const struct act *x;
     struct head_thread *mine;
-    struct act columns;     /* of the bound */
-    float slack[HEAD_COLS]; /* to add to it */
-    float least[HEAD_COLS]; /* of the k best of all seeds */
-    int first, last;        /* panels */
-    int64_t n_exact;        /* panels computed exactly */
+    struct act columns;      /* of the bound */
+    float slack[SCREEN_MAX]; /* to add to it */
+    float least[SCREEN_MAX]; /* of the k best of all seeds */
+    int first, last;         /* panels */
+    int64_t n_exact;         /* panels computed exactly */
 };
 
 /* False when some column has no bound. The same on every thread. */
@@ -223,14 +222,11 @@ static void bound_panels(struct screen *sc)
     struct head *h = sc->g->head;
     float *tile = sc->mine->tile, top[GROUP_PANELS];
 
-    for (int i = 0; i < HEAD_COLS * GROUP_ROWS; i++)
-        tile[i] = -INFINITY; /* rows that do not exist are not written */
     for (int at = sc->first; at < sc->last; at += GROUP_PANELS) {
         const int n = at + GROUP_PANELS < sc->last ? GROUP_PANELS : sc->last - at;
 
-        if (n < GROUP_PANELS)
-            for (int i = 0; i < HEAD_COLS * GROUP_ROWS; i++)
-                tile[i] = -INFINITY;
+        for (int i = 0; at + n == h->coarse.n_panels && i < SCREEN_MAX * GROUP_ROWS; i++)
+            tile[i] = -INFINITY; /* rows beyond the last are not written */
         sc->g->k->matmul.run(
             &h->coarse, &sc->columns, tile - at * PANEL_ROWS, GROUP_ROWS, at, at + n);
         for (int c = 0; c < sc->x->n_cols; c++) {
@@ -299,18 +295,6 @@ static int next_survivor(const struct screen *sc, int panel)
     return panel;
 }
 
-static void fetch_panel(const struct wmat *w, int panel)
-{
-    const uint8_t *coarse = w->data + (size_t)panel * w->panel_bytes;
-    const size_t fine_bytes = wmat_bytes(w) / (size_t)w->n_panels - w->panel_bytes;
-    const uint8_t *fine = w->fine + (size_t)panel * fine_bytes;
-
-    for (size_t i = 0; i < w->panel_bytes; i += 64)
-        __builtin_prefetch(coarse + i);
-    for (size_t i = 0; i < fine_bytes; i += 64)
-        __builtin_prefetch(fine + i);
-}
-
 /* All panels that may hold one of the best; while one is computed the next is on its way. */
 static void add_survivors(struct screen *sc, int thread)
 {
@@ -325,17 +309,12 @@ static void add_survivors(struct screen *sc, int thread)
     for (int next, panel = next_survivor(sc, thread); panel < w->n_panels; panel = next) {
         next = next_survivor(sc, panel + sc->g->n_threads);
         if (next < w->n_panels)
-            fetch_panel(w, next);
+            planes_fetch(w, next);
         for (int c = 0; c < sc->x->n_cols; c++)
             if (reaches(sc, panel, c))
                 add_panel(sc, panel, c);
         sc->n_exact++;
     }
-}
-
-static int64_t packed_bytes(const struct wmat *w)
-{
-    return (int64_t)wmat_bytes(w) / w->n_panels;
 }
 
 /* False: nothing was done. */
@@ -354,7 +333,7 @@ static bool screened(
     add_survivors(&sc, thread);
     atomic_fetch_add(&h->n_exact, sc.n_exact);
     atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * (last - first) +
-                                   packed_bytes(&s->linear[0].w) * sc.n_exact);
+                                   (int64_t)wmat_packed_bytes(&s->linear[0].w) * sc.n_exact);
     return true;
 }
 
@@ -392,7 +371,8 @@ static void list(
         g->head->threads[thread].best[c].n = 0;
     if (!screened(g, s, x, first, last, thread)) {
         write_groups(g, s, x, first, last, thread);
-        atomic_fetch_add(&g->head->read, packed_bytes(&s->linear[0].w) * (last - first));
+        atomic_fetch_add(
+            &g->head->read, (int64_t)wmat_packed_bytes(&s->linear[0].w) * (last - first));
     }
     pool_barrier(g->pool);
     hand_over(g, s->linear[0].w.rows, n, thread);
@@ -434,15 +414,15 @@ static void carve_head(
     const struct wmat *w = &s->linear[0].w;
 
     if (h->screens)
-        h->bound = carve(c, (size_t)HEAD_COLS * (size_t)w->n_panels * sizeof(float));
+        h->bound = carve(c, (size_t)SCREEN_MAX * (size_t)w->n_panels * sizeof(float));
     for (int t = 0; t < g->n_threads; t++) {
         struct head_thread *mine = &h->threads[t];
 
         mine->best = carve(c, HEAD_COLS * sizeof(struct best));
         if (!h->screens)
             continue;
-        mine->tile = carve(c, (size_t)HEAD_COLS * GROUP_ROWS * sizeof(float));
-        mine->columns = carve(c, HEAD_COLS * act_col_bytes(s->linear[0].kind, w->k));
+        mine->tile = carve(c, (size_t)SCREEN_MAX * GROUP_ROWS * sizeof(float));
+        mine->columns = carve(c, SCREEN_MAX * act_col_bytes(s->linear[0].kind, w->k));
     }
 }
 

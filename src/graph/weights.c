@@ -135,7 +135,7 @@ struct packing {
     uint8_t *dst;
     const uint8_t *src;
     const struct dtype_info *from; /* of src; another than the packed type: quantised */
-    uint8_t *scratch;              /* of all threads, share_bytes() each */
+    uint8_t *scratch; /* of all threads, share_bytes() each; NULL: packed straight from src */
 };
 
 /* One thread's part of the scratch. */
@@ -151,15 +151,10 @@ static size_t row_bytes(const struct dtype_info *type, int k)
     return (size_t)(k / type->block) * (size_t)type->bytes;
 }
 
-static size_t packed_bytes(const struct wmat *w)
-{
-    return wmat_bytes(w) / (size_t)w->n_panels;
-}
-
 static size_t share_bytes(const struct wmat *w)
 {
-    return mem_round_up(
-        64 + packed_bytes(w) + (size_t)w->k * sizeof(float) + PANEL_ROWS * row_bytes(w->type, w->k),
+    return mem_round_up(64 + wmat_packed_bytes(w) + (size_t)w->k * sizeof(float) +
+                            PANEL_ROWS * row_bytes(w->type, w->k),
         64);
 }
 
@@ -168,7 +163,7 @@ static struct share share_of(const struct packing *p, int thread)
     uint8_t *at = p->scratch + (size_t)thread * share_bytes(p->w);
     struct share s = {.max_scale = (float *)(void *)at, .panel = at + 64};
 
-    s.row = (float *)(void *)(s.panel + packed_bytes(p->w));
+    s.row = (float *)(void *)(s.panel + wmat_packed_bytes(p->w));
     s.rows = (uint8_t *)(s.row + p->w->k);
     return s;
 }
@@ -202,11 +197,16 @@ static void pack_share(void *arg, int thread, int n_threads)
 {
     struct packing *p = arg;
     const struct wmat *w = p->w;
-    struct share mine = share_of(p, thread);
+    struct share mine;
     int first, last;
 
-    *mine.max_scale = 0;
     pool_share(w->n_panels, thread, n_threads, &first, &last);
+    if (!p->scratch) {
+        wmat_pack(w, p->dst, p->src, first, last);
+        return;
+    }
+    mine = share_of(p, thread);
+    *mine.max_scale = 0;
     for (int i = first; i < last; i++) {
         int at = i * PANEL_ROWS, n = w->rows - at < PANEL_ROWS ? w->rows - at : PANEL_ROWS;
         const uint8_t *src = p->src + (size_t)at * row_bytes(p->from, w->k);
@@ -225,18 +225,27 @@ static void pack_share(void *arg, int thread, int n_threads)
     }
 }
 
-static bool is_float(uint32_t type)
+bool weight_is_float(uint32_t type)
 {
     return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+}
+
+enum dtype weight_type_named(const char *word)
+{
+    return strcmp(word, "q8_0") == 0   ? DTYPE_Q8_0
+           : strcmp(word, "q6_k") == 0 ? DTYPE_Q6_K
+           : strcmp(word, "q4_0") == 0 ? DTYPE_Q4_0
+                                       : DTYPE_F32;
 }
 
 /* The type that a matrix of a file gets in memory. head: that of the head, for the head. */
 static enum dtype packed_type(
     enum dtype quantize, enum dtype head, const struct tensor *t, enum ir_use use, int64_t k)
 {
-    if (head != DTYPE_F32 && is_float(t->type) && k % dtype_find(head)->block == 0)
+    if (head != DTYPE_F32 && weight_is_float(t->type) && k % dtype_find(head)->block == 0)
         return head;
-    if (quantize == DTYPE_F32 || !is_float(t->type) || use == USE_COEFFICIENTS || k % 32 != 0)
+    if (quantize == DTYPE_F32 || !weight_is_float(t->type) || use == USE_COEFFICIENTS ||
+        k % 32 != 0)
         return (enum dtype)t->type;
     return use == USE_TABLE ? DTYPE_Q8_0 : quantize;
 }
@@ -247,10 +256,11 @@ static int pack(struct weight_store *s, const struct tensor *t, struct wmat *w, 
 {
     struct packing p = {.w = w, .from = dtype_find(t->type)};
     int n_threads = s->pool ? pool_threads(s->pool) : 1;
-    size_t scratch = (size_t)n_threads * share_bytes(w);
+    bool straight = p.from == w->type && !w->fine;
+    size_t scratch = straight ? 0 : (size_t)n_threads * share_bytes(w);
 
-    p.scratch = mem_aligned(scratch);
-    if (!p.scratch)
+    p.scratch = straight ? NULL : mem_aligned(scratch);
+    if (!straight && !p.scratch)
         return err_set_at(err, GD_ENOMEM, t->name, "no memory to pack tensor %s", t->name);
     s->n_quantized += p.from != w->type;
     for (int i = 0; i < n; i++) {
@@ -258,7 +268,7 @@ static int pack(struct weight_store *s, const struct tensor *t, struct wmat *w, 
         p.src = t->data + (size_t)i * (t->bytes / (size_t)n);
         pool_run(s->pool, pack_share, &p);
     }
-    for (int i = 0; i < n_threads; i++) {
+    for (int i = 0; !straight && i < n_threads; i++) {
         float scale = *share_of(&p, i).max_scale;
 
         w->max_scale = scale > w->max_scale ? scale : w->max_scale;

@@ -22,6 +22,11 @@ struct mapped_rows {
     size_t row_bytes;
 };
 
+/* What a setting calls "q8_0", "q6_k" or "q4_0"; DTYPE_F32 for any other word. */
+enum dtype weight_type_named(const char *word);
+/* F32, F16 or BF16: what may be packed smaller. */
+bool weight_is_float(uint32_t type);
+
 /* src must outlive the store; pool (may be NULL) packs. One thread. */
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool);
 void weight_store_destroy(struct weight_store *s); /* NULL is fine */

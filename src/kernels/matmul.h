@@ -50,6 +50,7 @@ struct wmat {
  * % type->block == 0. */
 struct wmat wmat_init(const struct dtype_info *type, int rows, int k, const void *data);
 size_t wmat_bytes(const struct wmat *w);
+size_t wmat_packed_bytes(const struct wmat *w); /* of a panel, in both planes where it has two */
 
 /* Packs panels [first, last) from the rows as they lie in the GGUF; src is the matrix's first row.
  */

@@ -60,6 +60,18 @@ float planes_store(const struct wmat *w, uint8_t *dst, int i, const uint8_t *pac
     return largest < 0x7c00 ? f16_to_f32(largest) : INFINITY;
 }
 
+static void fetch(const uint8_t *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(from + i);
+}
+
+void planes_fetch(const struct wmat *w, int i)
+{
+    fetch(w->data + (size_t)i * w->panel_bytes, w->panel_bytes);
+    fetch(wmat_fine(w, i), planes_fine_bytes(w->k));
+}
+
 /* ---- the bound ---- */
 
 /* The Q4_0 product of a block is scale * (sum of u x + offset / 16). Wanted is 16 times the scale

@@ -28,6 +28,9 @@ struct wmat planes_coarse(const struct wmat *w);
  * scales, INFINITY where one is negative or no number: such a matrix has no bound. */
 float planes_store(const struct wmat *w, uint8_t *dst, int i, const uint8_t *packed);
 
+/* Fetches panel i of both planes into the cache. */
+void planes_fetch(const struct wmat *w, int i);
+
 /* Fills column `col` of bound from that of x, both ACT_Q8 or ACT_Q16: planes_coarse() times it is
  * no less than w times x but for rounding. Returns what to add for that; not finite when numbers
  * are too large or none, so that there is no bound. */

@@ -28,9 +28,14 @@ struct wmat wmat_init(const struct dtype_info *type, int rows, int k, const void
     return w;
 }
 
+size_t wmat_packed_bytes(const struct wmat *w)
+{
+    return w->panel_bytes + (w->fine ? planes_fine_bytes(w->k) : 0);
+}
+
 size_t wmat_bytes(const struct wmat *w)
 {
-    return (size_t)w->n_panels * (w->panel_bytes + (w->fine ? planes_fine_bytes(w->k) : 0));
+    return (size_t)w->n_panels * wmat_packed_bytes(w);
 }
 
 static inline void store_u32(uint8_t *p, uint32_t v)

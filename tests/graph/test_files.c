@@ -12,6 +12,7 @@ static const char *const families[] = {
 struct wish {
     const char *profile, *quantize;
     int n_threads;
+    const char *head; /* NULL: as in the file */
 };
 
 static int open_file(struct runtime **rt, const char *model, struct wish w, struct err *err)
@@ -25,6 +26,7 @@ static int open_file(struct runtime **rt, const char *model, struct wish w, stru
     o.profile = w.profile;
     o.quantize = w.quantize;
     o.n_threads = w.n_threads;
+    o.head = w.head ? w.head : o.head;
     o.max_chunk = TEST_CHUNK;
     o.ids_only = true;
     return runtime_open(rt, &o, err);
@@ -221,19 +223,6 @@ static void stacks_are_quantised_slice_by_slice(void **state)
     }
 }
 
-static int open_with_head(struct runtime **rt, const char *model, const char *head, struct err *err)
-{
-    struct runtime_opts o;
-    char path[1024];
-
-    snprintf(path, sizeof(path), "%s/tests/golden/families/%s", SOURCE_ROOT, model);
-    runtime_opts_default(&o);
-    o.model_path = path;
-    o.head = head;
-    o.ids_only = true;
-    return runtime_open(rt, &o, err);
-}
-
 /* The head alone becomes what the quantiser makes of its rows; with Q8_0 it lies in planes. */
 static void the_head_alone_is_packed_smaller(void **state)
 {
@@ -244,6 +233,8 @@ static void the_head_alone_is_packed_smaller(void **state)
     } heads[] = {
         {"q8_0", DTYPE_Q8_0, dtype_quantize_q8_0}, {"q4_0", DTYPE_Q4_0, dtype_quantize_q4_0}};
 
+    static const char bf16[] = "tests/golden/families/gemma3/model-bf16.gguf";
+
     for (int i = 0; i < 2; i++) {
         struct ir_weight want = {"token_embd.weight", 512, K, .use = USE_TABLE, .shared = true};
         struct ir_weight other = {"blk.0.ffn_gate.weight", 0, K};
@@ -252,7 +243,8 @@ static void the_head_alone_is_packed_smaller(void **state)
         struct runtime *rt;
         struct err err;
 
-        assert_int_equal(open_with_head(&rt, "gemma3/model-bf16.gguf", heads[i].name, &err), 0);
+        assert_int_equal(
+            open_file(&rt, bf16, (struct wish){"default", "none", 1, heads[i].name}, &err), 0);
         assert_int_equal(weight_store_n_quantized(rt->weights), 1);
         weight_store_begin(rt->weights);
         assert_int_equal(weight_store_matrix(rt->weights, &want, &matrix, &err), 0);
@@ -291,8 +283,12 @@ static void heads_that_cannot_be_packed_are_refused(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct runtime *rt;
         struct err err;
+        char path[128];
 
-        assert_int_equal(open_with_head(&rt, cases[i].model, cases[i].head, &err), GD_EINVAL);
+        snprintf(path, sizeof(path), "tests/golden/families/%s", cases[i].model);
+        assert_int_equal(
+            open_file(&rt, path, (struct wish){"default", "none", 1, cases[i].head}, &err),
+            GD_EINVAL);
         assert_string_equal(err.param, "head");
         assert_non_null(strstr(err.msg, cases[i].word));
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""chart.py [docs/benchmarks.json [docs/benchmarks.svg]]: draws gemmad and its peer as shares of the machine's limit.
+"""chart.py [docs/benchmarks.json [docs/benchmarks.svg]]: draws gemmad and its peers as shares of the machine's limit.
 
 The file holds `machine` (its name), `models` (MB of weights read per token, millions of weights multiplied per token
 without and with the head, and the peaks that tests/bench/bench_guard.c measured around the run: GB/s read from memory,
@@ -11,8 +11,8 @@ import sys
 from xml.sax.saxutils import escape
 
 FIGURES = [("prefill 512", "Prefill, 512 tokens"), ("decode 1", "Decode, one sequence"), ("decode 8", "Decode, eight sequences")]
-ENGINES = [("gemmad", "gemmad", "#1a6fdb"), ("ik", "ik_llama.cpp", "#c9772b")]
-LEFT, TOP, WIDE, GAP, BAR, ROW = 160, 84, 230, 46, 15, 48
+ENGINES = [("gemmad", "gemmad", "#1a6fdb"), ("ik", "ik_llama.cpp", "#c9772b"), ("mainline", "llama.cpp", "#7c8a4a")]
+LEFT, TOP, WIDE, GAP, BAR = 160, 84, 230, 46, 15
 
 
 def limit(model, figure):
@@ -39,8 +39,13 @@ def rect(x, y, width, height, fill):
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{fill}"/>'
 
 
-def panel(data, figure, title, x, models):
-    bottom = TOP + ROW * len(models)
+def row_height(engines):
+    return 14 + len(engines) * (BAR + 2)
+
+
+def panel(data, figure, title, x, models, engines):
+    row = row_height(engines)
+    bottom = TOP + row * len(models)
     out = [text(x, TOP - 14, title, 13, weight="bold")]
     for percent in (0, 25, 50, 75, 100):
         at = x + WIDE * percent / 100
@@ -48,11 +53,11 @@ def panel(data, figure, title, x, models):
                 text(at, bottom + 16, f"{percent} %", 10, "middle", fill="#555")]
     for i, name in enumerate(models):
         best = limit(data["models"][name], figure)
-        for j, (engine, _, colour) in enumerate(ENGINES):
+        for j, (engine, _, colour) in enumerate(engines):
             value = data["results"][name].get(engine, {}).get(figure)
             if value is None:
                 continue
-            y = TOP + i * ROW + 8 + j * (BAR + 2)
+            y = TOP + i * row + 8 + j * (BAR + 2)
             width = WIDE * min(value / best, 1)
             inside = width > WIDE / 2
             out += [rect(x, y, width, BAR, colour),
@@ -63,21 +68,23 @@ def panel(data, figure, title, x, models):
 
 def chart(data):
     models = [m for m in data["models"] if m in data["results"]]
-    width, height = LEFT + len(FIGURES) * (WIDE + GAP), TOP + ROW * len(models) + 44
+    engines = [e for e in ENGINES if any(e[0] in data["results"][m] for m in models)]
+    row = row_height(engines)
+    width, height = LEFT + len(FIGURES) * (WIDE + GAP), TOP + row * len(models) + 44
     peaks = [[m[key] for m in data["models"].values()] for key in ("read_gb_s", "int8_tops")]
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
            'font-family="sans-serif">', rect(0, 0, width, height, "#fff"),
            text(16, 26, "Tokens per second (numbers) as shares of what the machine can do at best (bars)", 15, weight="bold")]
     x = 16
-    for _, label, colour in ENGINES:
+    for _, label, colour in engines:
         out += [rect(x, 39, 11, 11, colour), text(x + 16, 49, label)]
-        x += 34 + 7 * len(label)
+        x += 38 + 6 * len(label)
     out.append(text(x + 8, 49, f"Gemma 3, {data['machine']}, 2 threads, in turns; 100 % = {span(peaks[0], '.0f')} GB/s, "
-                    f"{span(peaks[1], '.1f')} int8 TOPS, measured beside", fill="#555"))
+                    f"{span(peaks[1], '.1f')} int8 TOPS, measured", fill="#555"))
     for i, name in enumerate(models):
-        out.append(text(16, TOP + i * ROW + 29, data["models"][name]["name"], 13))
+        out.append(text(16, TOP + i * row + row / 2 + 5, data["models"][name]["name"], 13))
     for i, (figure, title) in enumerate(FIGURES):
-        out += panel(data, figure, title, LEFT + i * (WIDE + GAP), models)
+        out += panel(data, figure, title, LEFT + i * (WIDE + GAP), models, engines)
     return "\n".join(out + ["</svg>", ""])
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs gemmad and ik_llama.cpp in turns on the same model files and prints medians and their ratio.
+"""Runs gemmad, ik_llama.cpp and mainline llama.cpp in turns on the same model files; prints medians and ratios.
 
 The machine should do nothing else; unset OPENBLAS_CORETYPE. Every round starts each engine anew and measures it once
-(after the engine's own warm-up), so that both see the same drift of the machine. ik's programs are llama-bench and
-llama-batched-bench, built with -DGGML_NATIVE=ON, run with run-time repacking and without flash attention, which aborts
-on Gemma 3 in some of its builds. Both engines decode over the whole head.
+(after the engine's own warm-up), so that all see the same drift of the machine. The peers' programs are llama-bench and
+llama-batched-bench, built with -DGGML_NATIVE=ON. ik runs with run-time repacking and without flash attention, which
+aborts on Gemma 3 in some of its builds; mainline runs with its own defaults. All decode over the whole head.
 
---neighbours N measures beside N processes that never sleep, gemmad and ik each; --json FILE adds the figures to FILE,
+--neighbours N measures beside N processes that never sleep, each engine alone; --json FILE adds the figures to FILE,
 which chart.py draws.
 """
 import argparse
@@ -39,23 +39,32 @@ def gemmad(a, model):
             for r in json.loads(output(command))["results"]}
 
 
-def ik(a, model):
+def llama(a, model, folder, flags, batched_flags, at_depth):
+    """The same from the programs in `folder`; at_depth are the arguments that decode behind a.depth tokens."""
     threads = ["-t", str(a.threads)]
-    command = [os.path.join(a.ik, "llama-bench"), "-m", model, *threads, "-rtr", "1", "-fa", "0", "-r", "1", "-o", "json"]
-    command += ["-p", str(a.prompt), "-n", "0" if a.depth else str(a.gen)]
-    command += ["-gp", f"{a.depth},{a.gen}"] if a.depth else []
-    text = output(command)
+    bench = [os.path.join(folder, "llama-bench"), "-m", model, *threads, *flags, "-r", "1", "-o", "json"]
+    prompt, gen = ["-p", str(a.prompt)], ["-n", str(a.gen)]
     got = {}
-    for r in json.loads(text[text.index("["):]):
-        got["decode 1" if r["n_gen"] else f"prefill {r['n_prompt']}"] = r["avg_ts"]
+    for tests in [[*prompt, "-n", "0"], ["-p", "0", *at_depth]] if a.depth else [[*prompt, *gen]]:
+        text = output(bench + tests)
+        for r in json.loads(text[text.index("["):]):
+            got["decode 1" if r["n_gen"] else f"prefill {r['n_prompt']}"] = r["avg_ts"]
     for b in a.batch if not a.depth else []:
-        command = [os.path.join(a.ik, "llama-batched-bench"), "-m", model, *threads, "-tb", str(a.threads), "-rtr",
-                   "-no-fa", "-c", str(b * (a.gen + 16)), "-npp", "16", "-ntg", str(a.gen), "-npl", str(b)]
+        command = [os.path.join(folder, "llama-batched-bench"), "-m", model, *threads, "-tb", str(a.threads),
+                   *batched_flags, "-c", str(b * (a.gen + 16)), "-npp", "16", "-ntg", str(a.gen), "-npl", str(b)]
         table = output(command, subprocess.STDOUT)  # the table is part of the log
         rows = [line.split("|") for line in table.splitlines() if line.startswith("|")]
         column = [c.strip() for c in rows[0]].index("S_TG t/s")
         got[f"decode {b}"] = float(rows[-1][column])
     return got
+
+
+def ik(a, model):
+    return llama(a, model, a.ik, ["-rtr", "1", "-fa", "0"], ["-rtr", "-no-fa"], ["-n", "0", "-gp", f"{a.depth},{a.gen}"])
+
+
+def mainline(a, model):
+    return llama(a, model, a.mainline, [], [], ["-n", str(a.gen), "-d", str(a.depth)])
 
 
 @contextlib.contextmanager
@@ -70,7 +79,7 @@ def neighbours(n):
 
 
 def measure(a, model):
-    engines = {"gemmad": gemmad} | ({"ik": ik} if a.ik else {})
+    engines = {"gemmad": gemmad} | ({"ik": ik} if a.ik else {}) | ({"mainline": mainline} if a.mainline else {})
     runs = {name: {} for name in engines}
     with neighbours(a.neighbours):
         for _ in range(a.repeat):
@@ -84,7 +93,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("models", nargs="+", metavar="MODEL")
     p.add_argument("--gemmad", required=True, help="gemmad's binary")
-    p.add_argument("--ik", help="folder of llama-bench and llama-batched-bench")
+    p.add_argument("--ik", help="folder of ik_llama.cpp's llama-bench and llama-batched-bench")
+    p.add_argument("--mainline", help="folder of mainline llama.cpp's")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--isa", help="gemmad's, e.g. avx2")
     p.add_argument("--prompt", type=int, default=512)
@@ -97,7 +107,8 @@ def main():
     p.add_argument("--json", metavar="FILE")
     a = p.parse_args()
     a.models = [os.path.abspath(m) for m in a.models]
-    a.gemmad, a.ik = os.path.abspath(a.gemmad), a.ik and os.path.abspath(a.ik)
+    a.gemmad = os.path.abspath(a.gemmad)
+    a.ik, a.mainline = (folder and os.path.abspath(folder) for folder in (a.ik, a.mainline))
     stored = {}
     if a.json and os.path.exists(a.json):
         with open(a.json, encoding="utf-8") as f:
@@ -109,9 +120,10 @@ def main():
         name += f", {a.isa}" if a.isa else ""
         got = measure(a, model)
         for figure, ours in got["gemmad"].items():
-            theirs = got.get("ik", {}).get(figure)
-            print(f"{name:36} {figure:13} gemmad {ours:8.1f}" +
-                  (f"   ik {theirs:8.1f}   ratio {ours / theirs:5.2f}" if theirs else ""), flush=True)
+            line = f"{name:36} {figure:13} gemmad {ours:8.1f}"
+            for peer in [engine for engine in got if engine != "gemmad" and figure in got[engine]]:
+                line += f"   {peer} {got[peer][figure]:8.1f}   ratio {ours / got[peer][figure]:5.2f}"
+            print(line, flush=True)
         stored.setdefault("results", {}).setdefault(name, {}).update(got)
     if a.json:
         with open(a.json, "w", encoding="utf-8") as f:

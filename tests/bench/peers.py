@@ -6,8 +6,9 @@ The machine should do nothing else; unset OPENBLAS_CORETYPE. Every round starts 
 llama-batched-bench, built with -DGGML_NATIVE=ON. ik runs with run-time repacking and without flash attention, which
 aborts on Gemma 3 in some of its builds; mainline runs with its own defaults. All decode over the whole head.
 
---neighbours N measures beside N processes that never sleep, each engine alone; --json FILE adds the figures to FILE,
-which chart.py draws.
+--openvino FOLDER adds openvino-genai on the one MODEL's twin in that engine's format, through peer_openvino.py; the
+Python that runs this script must have the package then. --neighbours N measures beside N processes that never sleep,
+each engine alone; --json FILE adds the figures to FILE, which chart.py draws.
 """
 import argparse
 import contextlib
@@ -67,6 +68,14 @@ def mainline(a, model):
     return llama(a, model, a.mainline, [], [], ["-n", str(a.gen), "-d", str(a.depth)])
 
 
+def openvino(a, model):
+    del model  # the folder holds its numbers
+    batches = ",".join(str(b) for b in [1] + a.batch)
+    command = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer_openvino.py"), a.openvino,
+               "--prompt", str(a.prompt), "--gen", str(a.gen), "--batch", batches, "--threads", str(a.threads)]
+    return json.loads(output(command).splitlines()[-1])
+
+
 @contextlib.contextmanager
 def neighbours(n):
     running = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(n)]
@@ -79,7 +88,8 @@ def neighbours(n):
 
 
 def measure(a, model):
-    engines = {"gemmad": gemmad} | ({"ik": ik} if a.ik else {}) | ({"mainline": mainline} if a.mainline else {})
+    peers = {"ik": ik, "mainline": mainline, "openvino": openvino}
+    engines = {"gemmad": gemmad} | {name: run for name, run in peers.items() if getattr(a, name)}
     runs = {name: {} for name in engines}
     with neighbours(a.neighbours):
         for _ in range(a.repeat):
@@ -95,6 +105,7 @@ def main():
     p.add_argument("--gemmad", required=True, help="gemmad's binary")
     p.add_argument("--ik", help="folder of ik_llama.cpp's llama-bench and llama-batched-bench")
     p.add_argument("--mainline", help="folder of mainline llama.cpp's")
+    p.add_argument("--openvino", metavar="FOLDER", help="of an exported model")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--isa", help="gemmad's, e.g. avx2")
     p.add_argument("--prompt", type=int, default=512)
@@ -108,7 +119,10 @@ def main():
     a = p.parse_args()
     a.models = [os.path.abspath(m) for m in a.models]
     a.gemmad = os.path.abspath(a.gemmad)
-    a.ik, a.mainline = (folder and os.path.abspath(folder) for folder in (a.ik, a.mainline))
+    for peer in ("ik", "mainline", "openvino"):
+        setattr(a, peer, getattr(a, peer) and os.path.abspath(getattr(a, peer)))
+    if a.openvino and (a.depth or len(a.models) > 1):
+        p.error("--openvino goes with one MODEL and no --depth")
     stored = {}
     if a.json and os.path.exists(a.json):
         with open(a.json, encoding="utf-8") as f:

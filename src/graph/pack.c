@@ -98,8 +98,8 @@ static void pack_share(void *arg, int thread, int n_threads)
     }
 }
 
-int pack_matrices(struct pool *pool, const struct tensor *t, struct wmat *w, int n, uint8_t *dst,
-    struct err *err)
+int pack_matrices(
+    struct pool *pool, const struct tensor *t, struct wmat *w, int n, uint8_t *dst, struct err *err)
 {
     struct packing p = {.w = w, .from = dtype_find(t->type)};
     int n_threads = pool ? pool_threads(pool) : 1;

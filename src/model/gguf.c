@@ -49,14 +49,14 @@ size_t gguf_type_bytes(uint32_t type)
 
 static size_t left(const struct gguf_part *p)
 {
-    return p->map.size - p->at;
+    return p->map.file.size - p->at;
 }
 
 static bool take(struct gguf_part *p, void *out, size_t n)
 {
     if (n > left(p))
         return false;
-    memcpy(out, p->map.data + p->at, n);
+    memcpy(out, p->map.file.data + p->at, n);
     p->at += n;
     return true;
 }
@@ -68,7 +68,7 @@ static bool take_string(struct gguf_part *p, const char **out, uint64_t *len)
 
     if (!take(p, &n, sizeof(n)) || n > left(p))
         return false;
-    *out = (const char *)p->map.data + p->at;
+    *out = (const char *)p->map.file.data + p->at;
     *len = n;
     p->at += n;
     return true;
@@ -78,7 +78,7 @@ static bool take_string(struct gguf_part *p, const char **out, uint64_t *len)
 static int cut(const struct gguf_part *p, const char *kind, const char *name, struct err *err)
 {
     return err_set_at(err, GD_EFORMAT, name, "%s ends after %zu bytes, inside %s %s.", p->name.text,
-        p->map.size, kind, name);
+        p->map.file.size, kind, name);
 }
 
 static int refuse_magic(const struct gguf_part *p, const char *magic, struct err *err)
@@ -89,7 +89,7 @@ static int refuse_magic(const struct gguf_part *p, const char *magic, struct err
         if (memcmp(magic, ancestors[i], 4) == 0)
             return err_set_at(err, GD_ENOTSUP, "magic",
                 "%s is a GGML file from before GGUF; convert the model again.", p->name.text);
-    if (p->map.size > 8 && p->map.data[8] == '{')
+    if (p->map.file.size > 8 && p->map.file.data[8] == '{')
         return err_set_at(err, GD_ENOTSUP, "magic",
             "%s looks like a safetensors file; name the folder it lies in.", p->name.text);
     return err_set_at(err, GD_EFORMAT, "magic",
@@ -101,7 +101,7 @@ static int read_header(struct gguf_part *p, struct err *err)
     char magic[4];
     uint32_t version;
 
-    if (p->map.size == 0)
+    if (p->map.file.size == 0)
         return err_set_at(err, GD_EFORMAT, "magic", "%s is empty.", p->name.text);
     if (!take(p, magic, sizeof(magic)))
         return cut(p, "the header's", "magic", err);
@@ -142,11 +142,11 @@ static int read_strings(struct gguf_part *p, struct value *v, const char *key, s
     if (!v->strings)
         return err_set_at(err, GD_ENOMEM, key, "There is no memory for the key %s.", key);
     for (uint64_t i = 0; i < v->n; i++) {
-        v->strings[i] = p->map.data + p->at;
+        v->strings[i] = p->map.file.data + p->at;
         if (!take_string(p, &s, &len))
             return cut(p, "the key", key, err);
     }
-    v->strings[v->n] = p->map.data + p->at;
+    v->strings[v->n] = p->map.file.data + p->at;
     return 0;
 }
 
@@ -167,7 +167,7 @@ static int read_array(struct gguf_part *p, struct value *v, const char *key, str
         return err_set_at(err, GD_EFORMAT, key,
             "The key %s announces an array of %llu elements; at most %d are allowed.", key,
             (unsigned long long)v->n, MAX_ARRAY);
-    v->data = p->map.data + p->at;
+    v->data = p->map.file.data + p->at;
     if (v->elem_type == GGUF_STRING)
         return read_strings(p, v, key, err);
     bytes = gguf_type_bytes(v->elem_type);
@@ -195,7 +195,7 @@ static int read_value(struct gguf_part *p, struct value *v, const char *key, str
         r = read_array(p, v, key, err);
     } else {
         v->n = 1;
-        v->data = p->map.data + p->at;
+        v->data = p->map.file.data + p->at;
         if (gguf_type_bytes(v->type) > left(p))
             return cut(p, "the key", key, err);
         p->at += gguf_type_bytes(v->type);
@@ -352,8 +352,8 @@ static int place_tensors(struct gguf_part *p, struct source *s, struct span *spa
             return err_set_at(err, GD_EFORMAT, t->name,
                 "The tensor %s begins at offset %llu, which is no multiple of the alignment %zu.",
                 t->name, (unsigned long long)offset, alignment);
-        if (start > p->map.size || offset > p->map.size - start ||
-            t->bytes > p->map.size - start - offset)
+        if (start > p->map.file.size || offset > p->map.file.size - start ||
+            t->bytes > p->map.file.size - start - offset)
             return err_set_at(err, GD_EFORMAT, t->name,
                 "The tensor %s lies beyond the end of %s; the file is incomplete.", t->name,
                 p->name.text);
@@ -361,7 +361,7 @@ static int place_tensors(struct gguf_part *p, struct source *s, struct span *spa
             return err_set_at(err, GD_EFORMAT, t->name, "The tensor %s overlaps the tensor %s.",
                 t->name, s->tensors[spans[i - 1].i_tensor].name);
         end = offset + t->bytes;
-        t->data = p->map.data + start + offset;
+        t->data = p->map.file.data + start + offset;
     }
     return 0;
 }

@@ -36,9 +36,9 @@ int hf_map_json(
     buf_printf(&path, "%s/%s", f->path, file);
     r = source_map(f->s, path.data, map, err);
     buf_free(&path);
-    if (r == 0 && map->size > max)
+    if (r == 0 && map->file.size > max)
         return err_set_at(err, GD_EFORMAT, file, "%s has %zu bytes; at most %zu are allowed.", file,
-            map->size, max);
+            map->file.size, max);
     return r;
 }
 
@@ -311,7 +311,7 @@ static int read_shards(struct hf_files *f, struct err *err)
     int r = hf_map_json(f, index_name, max_index, &map, err);
 
     if (r == 0)
-        r = hf_json_parse(&index, map.data, map.size, index_name, err);
+        r = hf_json_parse(&index, map.file.data, map.file.size, index_name, err);
     if (r == 0)
         r = list_shards(index, &shards, err);
     for (size_t i = 0; i < shards.n && r == 0; i++) {
@@ -387,7 +387,7 @@ int hf_read(
             "%s has no config.json; name a GGUF file or a Hugging Face folder.", f.name.text);
     r = hf_map_json(&f, "config.json", max_config, &config, err);
     if (r == 0)
-        r = hf_config_read(s, &f.config, config.data, config.size, err);
+        r = hf_config_read(s, &f.config, config.file.data, config.file.size, err);
     s->arch = (int)f.config.arch;
     if (r == 0)
         r = given ? source_give(s, given, err) : find_weights(&f, err);

@@ -25,7 +25,7 @@ static int read_config(
 
     snprintf(file, 96, "%s/config.json", folder);
     r = hf_map_json(f, file, max_json, &map, err);
-    return r < 0 ? r : hf_json_parse(out, map.data, map.size, file, err);
+    return r < 0 ? r : hf_json_parse(out, map.file.data, map.file.size, file, err);
 }
 
 /* By the mean, and by nothing else. */
@@ -157,7 +157,7 @@ int hf_read_modules(struct hf_files *f, struct err *err)
         return 0;
     r = hf_map_json(f, modules_name, max_json, &map, err);
     if (r == 0)
-        r = hf_json_parse_array(&modules, map.data, map.size, modules_name, err);
+        r = hf_json_parse_array(&modules, map.file.data, map.file.size, modules_name, err);
     if (r < 0)
         return r;
     n = cJSON_GetArraySize(modules);

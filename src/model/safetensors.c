@@ -96,7 +96,7 @@ static int read_shape(
 static int read_entry(struct reader *rd, const cJSON *entry, struct safetensor *t, struct err *err)
 {
     const cJSON *offsets = hf_json_get(entry, "data_offsets");
-    size_t room = rd->map.size - rd->data_at;
+    size_t room = rd->map.file.size - rd->data_at;
     uint64_t begin, end;
     int r;
 
@@ -113,7 +113,7 @@ static int read_entry(struct reader *rd, const cJSON *entry, struct safetensor *
         return refuse(t, rd, "lies beyond the end of the file; the file is incomplete", err);
     if (end - begin != t->bytes)
         return refuse(t, rd, "has data_offsets that do not fit its shape and dtype", err);
-    t->data = rd->map.data + rd->data_at + begin;
+    t->data = rd->map.file.data + rd->data_at + begin;
     rd->spans[rd->n_spans++] = (struct span){begin, end, entry->string};
     return 0;
 }
@@ -141,7 +141,7 @@ static int check_spans(struct reader *rd, struct err *err)
             return refuse(&t, rd, "leaves a hole before its bytes", err);
         at = rd->spans[i].end;
     }
-    if (at != rd->map.size - rd->data_at)
+    if (at != rd->map.file.size - rd->data_at)
         return err_set_at(err, GD_EFORMAT, "data_offsets",
             "%s goes on after the bytes of its last tensor.", rd->file.text);
     return 0;
@@ -152,20 +152,20 @@ static int read_header(struct reader *rd, cJSON **header, struct err *err)
     char name[128];
     uint64_t len;
 
-    if (rd->map.size < sizeof(len))
+    if (rd->map.file.size < sizeof(len))
         return err_set_at(err, GD_EFORMAT, "header", "%s ends after %zu bytes, inside its header.",
-            rd->file.text, rd->map.size);
-    memcpy(&len, rd->map.data, sizeof(len));
+            rd->file.text, rd->map.file.size);
+    memcpy(&len, rd->map.file.data, sizeof(len));
     if (len > max_header)
         return err_set_at(err, GD_EFORMAT, "header",
             "%s announces a header of %llu bytes; at most %llu are allowed.", rd->file.text,
             (unsigned long long)len, (unsigned long long)max_header);
-    if (len > rd->map.size - sizeof(len))
+    if (len > rd->map.file.size - sizeof(len))
         return err_set_at(err, GD_EFORMAT, "header", "%s ends after %zu bytes, inside its header.",
-            rd->file.text, rd->map.size);
+            rd->file.text, rd->map.file.size);
     rd->data_at = sizeof(len) + len;
     snprintf(name, sizeof(name), "The header of %s", rd->file.text);
-    return hf_json_parse(header, rd->map.data + sizeof(len), len, name, err);
+    return hf_json_parse(header, rd->map.file.data + sizeof(len), len, name, err);
 }
 
 int safetensors_read(

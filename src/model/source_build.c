@@ -1,13 +1,8 @@
 /* Tables and mappings for the readers of model files. */
 #include "model/source_build.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "kernels/dtype.h"
@@ -185,68 +180,35 @@ void *source_alloc(struct source *s, size_t bytes)
     return p;
 }
 
-/* O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing for a regular file. */
 int source_map(struct source *s, const char *path, struct mapping *out, struct err *err)
 {
-    struct mapping map = {.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    struct stat st;
-    void *p;
-    int r = 0;
+    struct mapping map;
+    int r;
 
     show_file(&map.name, path);
-    if (map.fd < 0)
-        return err_set(err, errno == ENOENT || errno == ENOTDIR ? GD_ENOENT : GD_EIO,
-            "%s cannot be opened: %s.", map.name.text, strerror(errno));
-    if (fstat(map.fd, &st) < 0)
-        r = err_set(err, GD_EIO, "%s cannot be examined: %s.", map.name.text, strerror(errno));
-    else if (!S_ISREG(st.st_mode))
-        r = err_set(err, GD_EIO, "%s is not a regular file.", map.name.text);
+    r = file_map(&map.file, path, map.name.text, err);
     if (r < 0)
-        goto out;
-    map.size = (size_t)st.st_size;
-    map.changed = st.st_mtim;
-    if (map.size > 0) {
-        p = mmap(NULL, map.size, PROT_READ, MAP_PRIVATE, map.fd, 0);
-        if (p == MAP_FAILED) {
-            r = err_set(err, GD_EIO, "%s cannot be mapped: %s.", map.name.text, strerror(errno));
-            goto out;
-        }
-        map.data = p;
-    }
+        return r;
     s->maps = xrealloc(s->maps, (s->n_maps + 1) * sizeof(*s->maps));
     s->maps[s->n_maps++] = map;
     *out = map;
-    map.fd = -1; /* the source's from here on */
-out:
-    if (map.fd >= 0)
-        close(map.fd);
-    return r;
+    return 0;
 }
 
 void source_unmap(struct source *s)
 {
-    for (size_t i = 0; i < s->n_maps; i++) {
-        if (s->maps[i].data)
-            munmap((void *)s->maps[i].data, s->maps[i].size);
-        close(s->maps[i].fd);
-    }
+    for (size_t i = 0; i < s->n_maps; i++)
+        file_unmap(&s->maps[i].file);
     free(s->maps);
 }
 
 int source_unchanged(const struct source *s, struct err *err)
 {
-    for (size_t i = 0; i < s->n_maps; i++) {
-        const struct mapping *m = &s->maps[i];
-        struct stat st;
+    int r = 0;
 
-        if (fstat(m->fd, &st) < 0)
-            return err_set(
-                err, GD_EIO, "%s cannot be examined: %s.", m->name.text, strerror(errno));
-        if ((size_t)st.st_size != m->size || st.st_mtim.tv_sec != m->changed.tv_sec ||
-            st.st_mtim.tv_nsec != m->changed.tv_nsec)
-            return err_set(err, GD_EIO, "%s was changed while it was being read.", m->name.text);
-    }
-    return 0;
+    for (size_t i = 0; i < s->n_maps && r == 0; i++)
+        r = file_unchanged(&s->maps[i].file, s->maps[i].name.text, err);
+    return r;
 }
 
 /* ---- tensors that the caller brings ---- */

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
+#include "base/file.h"
 #include "gemmad/err.h"
 #include "model/source.h"
 #include "model/source_show.h"
@@ -36,10 +36,7 @@ bool names_find(const struct names *t, const char *name, size_t *i);
 void names_free(struct names *t);
 
 struct mapping {
-    const uint8_t *data; /* NULL when size is 0 */
-    size_t size;
-    int fd;
-    struct timespec changed; /* when the file last was, as of opening */
+    struct file_map file;
     struct shown name;
 };
 

@@ -24,6 +24,7 @@ struct config {
     int kv_mib;                              /* 0 = auto */
     char kv_type[CONFIG_WORD_MAX], quantize[CONFIG_WORD_MAX], head[CONFIG_WORD_MAX];
     bool prefix_cache, screen_head;
+    char packed_file[CONFIG_PATH_MAX]; /* "" = none */
 
     /* speed */
     int threads; /* 0 = auto */

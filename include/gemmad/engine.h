@@ -38,6 +38,7 @@ struct engine_opts {
     size_t kv_bytes;   /* 0 = from memory */
     int queue_max;     /* waiting jobs before GD_EBUSY */
     int64_t queue_tokens_max; /* prompt tokens of waiting jobs before GD_EBUSY */
+    const char *packed_file;  /* keeps the packed weights for the next start; "": none does */
     bool screen_head;  /* keep a Q8_0 head so that the likeliest tokens are found in half of it */
     bool prefix_cache; /* keep computed prompts and answers for prompts that begin the same */
     void (*wake)(void *ud);

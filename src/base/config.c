@@ -49,6 +49,8 @@ static const struct row rows[] = {
         "pack BF16, F16 and F32 weights smaller while loading; less memory, faster, less exact"},
     {"head", WORD, FIELD(head), 0, 0, "file|q8_0|q6_k|q4_0", "file",
         "pack a BF16, F16 or F32 head smaller while loading; file = as it is"},
+    {"packed_file", TEXT, FIELD(packed_file), 0, 0, NULL, "",
+        "file that keeps the packed weights, so that the next start maps them; empty = none"},
     {"prefix_cache", BOOL, FIELD(prefix_cache), 0, 0, NULL, "true",
         "keep computed prompts and answers in free key-value pages for prompts that begin the "
         "same"},

@@ -26,6 +26,7 @@ static const char usage[] =
     "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
     "  --repeat N         counted repeats (5)\n"
     "  --top-k K          ask the head for the K (1..128) largest logits, 0 = all of them (0)\n"
+    "  --packed_file FILE keep the packed weights in FILE, or take them from it\n"
     "  --json             one JSON object instead of a table, with the file's tensor types (bytes\n"
     "                     of each), the settings and the peak of resident memory\n" TOOL_OPTIONS
     "\nExit codes: 0 done, 1 failed, 2 bad arguments or model.";
@@ -279,6 +280,9 @@ static int option(struct bench *b, int argc, char **argv, int *i)
         return cmd_int("repeat", v, 1, MAX_REPEAT, &b->repeat) ? 1 : -1;
     if (cmd_option(argc, argv, i, "top-k", &v))
         return cmd_int("top-k", v, 0, SHORTLIST_MAX, &b->top_k) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "packed_file", &v))
+        return v ? (b->ro.packed_file = v, 1)
+                 : (cmd_usage_error("bench", "--packed_file wants a name"), -1);
     if (cmd_flag(argv[*i], "json"))
         return b->json = true, 1;
     if (cmd_option(argc, argv, i, "batch", &v)) {

@@ -136,6 +136,7 @@ void cmd_engine_opts(struct engine_opts *o, const struct config *c)
     o->quantize = c->quantize;
     o->head = c->head;
     o->screen_head = c->screen_head;
+    o->packed_file = c->packed_file;
     o->prefix_cache = c->prefix_cache;
     o->matmul_prefill = c->matmul_prefill;
     o->matmul_decode = c->matmul_decode;

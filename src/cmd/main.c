@@ -36,8 +36,8 @@ static void usage(FILE *out)
 static void file_shrank(int signal)
 {
     static const char sentence[] =
-        "gemmad: the model file became shorter while it was in use; replace such files by renaming "
-        "a new one over them\n";
+        "gemmad: the model file became shorter while it was in use, or packed_file did; replace "
+        "such files by renaming a new one over them\n";
     ssize_t written = write(STDERR_FILENO, sentence, sizeof(sentence) - 1);
 
     _exit(written < 0 ? EXIT_FAILED : EXIT_USAGE);

@@ -83,11 +83,14 @@ static double sequence_bytes(const struct kv_layout *l, int n)
     return bytes;
 }
 
-static void print_model(const struct hparams *hp, const struct kv_layout *l, double weights)
+static void print_model(
+    const struct hparams *hp, const struct kv_layout *l, double weights, const char *packed_file)
 {
     printf("model      %s: %s, %d layers, width %d, vocabulary %d, trained for %d tokens\n",
         hp->name, hp->arch_name, hp->n_layers, hp->width, hp->vocab, hp->context);
     printf("weights    %.1f MiB\n", weights / mib);
+    if (packed_file[0])
+        printf("           as much again on the disk, in %s\n", packed_file);
     for (int g = 0; g < KV_GROUPS; g++) {
         const struct kv_group *k = &l->group[g];
 
@@ -133,7 +136,7 @@ static int plan(const struct config *c, const struct source *src, struct err *er
     if (hp.warning[0])
         log_warn("%s", hp.warning);
     layout_of(&l, &hp, pick_kv_type(c));
-    print_model(&hp, &l, weights);
+    print_model(&hp, &l, weights, c->packed_file);
     printf("available  %.1f MiB (this machine or container, now)\n", available / mib);
     if (weights > available)
         return err_set(err, GD_ENOTSUP, "the weights take %.0f MiB, but %.0f MiB are available",

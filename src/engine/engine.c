@@ -32,6 +32,7 @@ void engine_opts_default(struct engine_opts *o)
         .itl_target_ms = 25,
         .queue_max = 256,
         .queue_tokens_max = 1 << 20,
+        .packed_file = "",
         .screen_head = true,
         .prefix_cache = true,
     };
@@ -80,6 +81,7 @@ static int open_runtime(struct engine *e, struct err *err)
     ro.quantize = o->quantize;
     ro.head = o->head;
     ro.screen_head = o->screen_head;
+    ro.packed_file = o->packed_file;
     ro.matmul_prefill = o->matmul_prefill;
     ro.matmul_decode = o->matmul_decode;
     ro.n_threads = o->n_threads;

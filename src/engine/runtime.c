@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "engine/packed.h"
 #include "gemmad/flow.h"
 #include "gemmad/log.h"
 #include "graph/weights.h"
@@ -24,6 +25,7 @@ void runtime_opts_default(struct runtime_opts *o)
         .quantize = "none",
         .head = "file",
         .screen_head = true,
+        .packed_file = "",
         .max_sequences = 16,
         .max_chunk = 512};
 }
@@ -228,6 +230,8 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
         r = prepare_head(rt, o, decode.precision == FLOW_REFERENCE, err);
     if (r < 0)
         return r;
+    if (o->packed_file[0])
+        rt->packed = packed_open(o->packed_file, rt->weights, rt->pool);
     if (rt->hp.bidirectional) {
         embed_options(rt, o, &fo);
     } else {
@@ -265,6 +269,8 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
         r = source_unchanged(rt->src, err); /* it was mapped while it was packed */
     if (r == 0)
         r = announce_quantised(rt, o, err);
+    if (r == 0 && rt->packed)
+        packed_keep(rt->packed);
     if (r == 0)
         *out = rt;
     else
@@ -278,6 +284,7 @@ void runtime_close(struct runtime *rt)
         return;
     graph_destroy(rt->prefill);
     graph_destroy(rt->decode);
+    packed_close(rt->packed);
     weight_store_destroy(rt->weights);
     pool_destroy(rt->pool);
     tokenizer_close(rt->tok);

@@ -21,16 +21,18 @@ struct runtime_opts {
     const char *kv_type; /* "auto" (bf16 in the default profile where the CPU computes it, else
                             f32), "f32", "bf16" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
-    const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
-    const char *head;     /* a float head, while loading: "file", "q8_0", "q6_k", "q4_0" */
-    bool screen_head;     /* keep a Q8_0 head so that the best logits are found in half of it */
-    int n_threads;        /* 0 = cpu_allowed() */
-    int max_sequences;    /* rows of the decode graph, or together embedded */
-    int max_chunk;        /* tokens of the prefill graph */
-    bool taps;            /* keep every layer's output of the prefill graph for graph_tap() */
-    bool ids_only;        /* no tokenizer is opened (tok stays NULL) */
+    const char *quantize;    /* float matrices, while loading: "none", "q8_0", "q4_0" */
+    const char *head;        /* a float head, while loading: "file", "q8_0", "q6_k", "q4_0" */
+    bool screen_head;        /* keep a Q8_0 head so that the best logits are found in half of it */
+    const char *packed_file; /* where the packed weights are kept for the next start; "": nowhere */
+    int n_threads;           /* 0 = cpu_allowed() */
+    int max_sequences;       /* rows of the decode graph, or together embedded */
+    int max_chunk;           /* tokens of the prefill graph */
+    bool taps;               /* keep every layer's output of the prefill graph for graph_tap() */
+    bool ids_only;           /* no tokenizer is opened (tok stays NULL) */
 };
 
+struct packed;
 struct weight_store;
 
 struct runtime {
@@ -41,6 +43,7 @@ struct runtime {
     const char *profile; /* the built-in profile's name, static */
     struct pool *pool;
     struct weight_store *weights;
+    struct packed *packed; /* NULL without a packed_file */
     /* An embedding model (hp.bidirectional) has no decode graph, and its prefill graph takes
      * max_sequences whole sequences of together graph_max_tokens(). */
     struct graph *prefill, *decode;

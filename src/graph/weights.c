@@ -11,9 +11,10 @@
 struct weight {
     bool taken, shared;
     struct wmat matrix; /* data NULL until packed */
-    struct wmat *stack; /* n_slices of them */
+    int n;              /* in a stack; 1 */
+    struct wmat *stack; /* n of them */
     float *vector;
-    void *memory; /* of either */
+    void *memory; /* of either; NULL where the matrix lies in a packed file */
     size_t bytes;
 };
 
@@ -27,6 +28,8 @@ struct weight_store {
     const char *head;     /* its name, or NULL */
     enum dtype head_type; /* DTYPE_F32: as the others */
     bool head_in_planes;
+    const struct packed_file *packed; /* NULL: none */
+    int n_matrices, n_packed;
 };
 
 struct weight_store *weight_store_create(const struct source *src, struct pool *pool)
@@ -156,33 +159,62 @@ static enum dtype packed_type(
     return use == USE_TABLE ? DTYPE_Q8_0 : quantize;
 }
 
+/* Where the matrices of w lie in the packed file; NULL when they do not. */
+static const uint8_t *find_packed(const struct weight_store *s, const char *name, bool in_planes,
+    const struct weight *w, float *max_scale)
+{
+    struct packed_matrix m = {.name = name,
+        .type = w->matrix.type->type,
+        .rows = w->matrix.rows,
+        .k = w->matrix.k,
+        .n = w->n,
+        .in_planes = in_planes,
+        .bytes = w->bytes};
+
+    if (!s->packed || !packed_file_find(s->packed, &m))
+        return NULL;
+    *max_scale = m.max_scale;
+    return m.data;
+}
+
 /* The matrix or the stack of n, packed when it is not yet. */
 static int take_packed(struct weight_store *s, const struct ir_weight *want, int n,
     struct weight **out, struct err *err)
 {
     const struct dtype_info *type;
     const struct tensor *t;
+    const uint8_t *mapped;
     struct weight *w;
-    bool is_head;
+    bool is_head, in_planes;
+    float max_scale = 0;
     int r = take(s, want, &t, &w, err);
 
     if (r < 0)
         return r;
     *out = w;
-    if (w->memory)
+    if (w->matrix.data)
         return 0;
     is_head = s->head && strcmp(want->name, s->head) == 0;
     type = dtype_find(
         packed_type(s->quantize, is_head ? s->head_type : DTYPE_F32, t, want->use, want->k));
+    in_planes = type->type == DTYPE_Q8_0 && is_head && s->head_in_planes;
     w->matrix = wmat_init(type, want->rows, want->k, NULL);
-    if (!mem_mul(wmat_bytes(&w->matrix), (size_t)n, &w->bytes) ||
-        !(w->memory = mem_aligned(w->bytes)))
+    w->n = n;
+    if (!mem_mul(wmat_bytes(&w->matrix), (size_t)n, &w->bytes))
         return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
-    w->matrix.data = w->memory;
-    if (type->type == DTYPE_Q8_0 && is_head && s->head_in_planes)
-        w->matrix = planes_init(want->rows, want->k, w->memory);
+    mapped = find_packed(s, want->name, in_planes, w, &max_scale);
+    if (!mapped && !(w->memory = mem_aligned(w->bytes)))
+        return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
+    w->matrix.data = mapped ? mapped : w->memory;
+    if (in_planes)
+        w->matrix = planes_init(want->rows, want->k, w->matrix.data);
+    w->matrix.max_scale = max_scale;
     s->bytes += w->bytes;
     s->n_quantized += type->type != (enum dtype)t->type;
+    s->n_matrices++;
+    if (mapped)
+        return 0;
+    s->n_packed++;
     return pack_matrices(s->pool, t, &w->matrix, n, w->memory, err);
 }
 
@@ -214,6 +246,53 @@ int weight_store_stack(
     }
     *out = w->stack;
     return 0;
+}
+
+/* ---- the packed file ---- */
+
+struct packed_key weight_store_key(const struct weight_store *s)
+{
+    return (struct packed_key){.model = source_fingerprint(s->src),
+        .quantize = s->quantize,
+        .head = s->head_type,
+        .head_in_planes = s->head_in_planes};
+}
+
+void weight_store_use(struct weight_store *s, const struct packed_file *f)
+{
+    s->packed = f;
+}
+
+void weight_store_count(const struct weight_store *s, int *n, int *n_packed)
+{
+    *n = s->n_matrices;
+    *n_packed = s->n_packed;
+}
+
+int weight_store_save(const struct weight_store *s, const struct packed_key *key, const char *path,
+    const atomic_bool *stop, struct err *err)
+{
+    struct packed_matrix *m = xcalloc((size_t)s->n_matrices, sizeof(*m));
+    size_t n = 0;
+    int r;
+
+    for (size_t i = 0; i < s->n; i++) {
+        const struct weight *w = &s->weights[i];
+
+        if (w->matrix.data)
+            m[n++] = (struct packed_matrix){.name = source_tensor_at(s->src, i)->name,
+                .type = w->matrix.type->type,
+                .rows = w->matrix.rows,
+                .k = w->matrix.k,
+                .n = w->n,
+                .in_planes = w->matrix.fine != NULL,
+                .max_scale = w->matrix.max_scale,
+                .bytes = w->bytes,
+                .data = w->matrix.data};
+    }
+    r = packed_file_write(path, source_is_public(s->src), key, m, n, stop, err);
+    free(m);
+    return r;
 }
 
 /* ---- what is not packed ---- */

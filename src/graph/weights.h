@@ -10,6 +10,7 @@
 #include "base/pool.h"
 #include "gemmad/err.h"
 #include "graph/ir.h"
+#include "graph/packed_file.h"
 #include "kernels/matmul.h"
 #include "model/source.h"
 
@@ -39,6 +40,21 @@ int weight_store_n_quantized(const struct weight_store *s); /* matrices so far, 
 /* Before the first build: the name of the head. F32, F16 and BF16 become `type` (Q8_0, Q6_K, Q4_0,
  * or DTYPE_F32: like the others); Q8_0 is kept in two planes (kernels/planes.h) if wanted. */
 void weight_store_head(struct weight_store *s, const char *name, enum dtype type, bool in_planes);
+
+/* ---- a file of packed weights (graph/packed_file.h) ---- */
+
+/* What such a file must belong to; after weight_store_quantize() and weight_store_head(), before
+ * the first build: it samples the model as it is packed. */
+struct packed_key weight_store_key(const struct weight_store *s);
+/* Before the first build: matrices that f (borrowed) has are used where they lie, the others packed
+ * as without it. */
+void weight_store_use(struct weight_store *s, const struct packed_file *f);
+/* Matrices so far, stacks as one: all, and those packed here. */
+void weight_store_count(const struct weight_store *s, int *n, int *n_packed);
+/* Writes all matrices so far as packed_file_write() does, readable for those who can read the
+ * model. May run on a thread of its own while graphs run, but not while one is built. */
+int weight_store_save(const struct weight_store *s, const struct packed_key *key, const char *path,
+    const atomic_bool *stop, struct err *err);
 
 /* A build takes its weights between begin and end. Each tensor may be taken once (a shared one more
  * often); end names the first tensor that nobody took. Errors carry the tensor's name. */

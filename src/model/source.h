@@ -43,6 +43,12 @@ int source_open_given(
 /* After the tensors have been read: GD_EIO, naming the file, when one was changed meanwhile, so
  * that what was read may be spoiled. (Touching the bytes of a file that shrank raises SIGBUS.) */
 int source_unchanged(const struct source *s, struct err *err);
+/* Which model this is: from sizes and times of its files, from names, types, shapes and places of
+ * its tensors, and from samples of them (small ones whole). What stays equal although the model
+ * became another one: a change of a few numbers in place, with the time put back. */
+uint64_t source_fingerprint(const struct source *s);
+/* Whether everybody on this machine may read all of its files. */
+bool source_is_public(const struct source *s);
 const char *source_path(const struct source *s);
 /* True for a Hugging Face folder: its tokenizer is in files of source_path(), not in keys. */
 bool source_is_folder(const struct source *s);

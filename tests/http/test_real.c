@@ -117,6 +117,46 @@ static void answers_are_those_of_the_reference(void **state)
     start(NULL);
 }
 
+static char *one_text(void)
+{
+    struct answer a;
+    char *text;
+
+    ask_post(&d, &a, "/v1/completions",
+        "{\"prompt\":\"Once upon a time\",\"max_tokens\":40,\"temperature\":0}");
+    assert_int_equal(a.status, 200);
+    text = content_of(&a);
+    answer_free(&a);
+    return text;
+}
+
+/* The first start writes its weights beside serving, the second maps them. */
+static void packed_weights_are_kept_for_the_next_start(void **state)
+{
+    char option[160], *before = one_text(), *text;
+
+    assert_int_equal(stop(NULL), 0);
+    snprintf(option, sizeof(option), "--packed_file=%s", test_file("packed", ""));
+    start_with(option);
+    for (int64_t until = test_ms() + PATIENCE_MS; !daemon_log_has(&d, "wrote the packed weights");
+         sleep_ms(10))
+        assert_true(test_ms() < until);
+    assert_false(daemon_log_has(&d, "mapped packed weights"));
+    text = one_text();
+    assert_string_equal(text, before);
+    free(text);
+    assert_int_equal(stop(NULL), 0);
+    start_with(option);
+    assert_true(daemon_log_has(&d, "mapped packed weights"));
+    assert_false(daemon_log_has(&d, "wrote"));
+    text = one_text();
+    assert_string_equal(text, before);
+    free(text);
+    free(before);
+    assert_int_equal(stop(NULL), 0);
+    start(NULL);
+}
+
 static const char *const asks[8] = {"Hi", "Tell me a story about a cat.", "What is 3 + 4?",
     "Write a poem about the sea.", "Who are you?", "Tell me a story about a dragon and a baker.",
     "What is 12 + 30?", "Tell me a story about rain."};
@@ -308,6 +348,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_those_of_the_reference),
+        cmocka_unit_test(packed_weights_are_kept_for_the_next_start),
         cmocka_unit_test(eight_at_once_get_what_each_gets_alone),
         cmocka_unit_test(a_client_that_leaves_frees_its_slot),
         cmocka_unit_test(a_known_beginning_is_not_computed_again),

@@ -47,10 +47,10 @@ enum act_kind matmul_act(
  *
  *              native Q8_0   Q4_0   Q4_K   BF16   F32, F16   OpenBLAS, any type
  *   c                    8      8      6     50         50   190 / 75
- *   avx2               170    277    222    120        120   190 / 75
+ *   avx2               200    319    290    120        120   190 / 75
  *   avx512             843    812    758    535        180   190 / 75
  *
- * With ACT_Q16 (ACT_BF16X2) AVX-512 does 465, 473, 424 (277), AVX2 91 and 129 for Q8_0 and Q4_K.
+ * With ACT_Q16 (ACT_BF16X2) AVX-512 does 465, 473, 424 (277), AVX2 193 and 178 for Q8_0 and Q4_K.
  *
  * So OpenBLAS is for prefill on CPUs for which there is only plain C; on AVX-512 it gains 8 % with
  * F32 weights on some CPUs and loses half on others. A single column is never its case, and the

@@ -7,16 +7,13 @@
  *   bytes              as two nibbles, the high ones joined with a factor of 16
  *
  * Sums of as many groups as fit are widened by one vpmaddwd. A register holds 8 rows, half a panel.
- */
+ * Here weights are unpacked in registers, for few columns; more go to matmul_wide_avx2.c. */
 #include "kernels/kernels.h"
 
-#define SIMD_X86
-#include "kernels/simd.h"
+#include "kernels/matmul_simd256.h"
 
-#define F32_LANES 8
 #define F32_COLS 4
 #include "kernels/matmul_f32.h"
-#include "kernels/matmul_lanes.h"
 #include "kernels/matmul_tiles.h"
 
 #include <assert.h>
@@ -24,13 +21,6 @@
 #include <string.h>
 
 enum { HALVES = 2, TILE_COLS = 5, TILE_PLANES = 6 /* of all columns */ };
-
-/* Stops gcc from collecting all products of a block in memory and adding them later. */
-#if defined(USE_SIMDE)
-#define KEEP_IN_REGISTER(v)
-#else
-#define KEEP_IN_REGISTER(v) __asm__("" : "+x"(v))
-#endif
 
 /* Codes as two nibbles. */
 ALWAYS_INLINE bool is_split(enum dtype type)
@@ -49,59 +39,6 @@ ALWAYS_INLINE int headroom(enum dtype type)
     case DTYPE_MXFP4: return 4; /* MXFP4: 12 + 16 at most */
     default: return wmat_sub(type) / 4;
     }
-}
-
-ALWAYS_INLINE __m256i broadcast4(const int8_t *p)
-{
-    int32_t v;
-
-    memcpy(&v, p, 4);
-    return _mm256_set1_epi32(v);
-}
-
-ALWAYS_INLINE __m256i load256(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-
-ALWAYS_INLINE __m256i shift_right(__m256i v, int n)
-{
-    return n > 0 ? _mm256_srli_epi16(v, n) : n < 0 ? _mm256_slli_epi16(v, -n) : v;
-}
-
-/* Codes of group g of 8 rows, as unsigned bytes: wmat_word() for all lanes. */
-ALWAYS_INLINE __m256i load_group(enum dtype type, const uint8_t *codes, int g)
-{
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i v, high;
-
-    if (type == DTYPE_Q8_0)
-        return load256(codes + 64 * g);
-    if (type == DTYPE_Q2_K || type == DTYPE_Q3_K)
-        v = _mm256_and_si256(
-            shift_right(load256(codes + g / 4 * 64), g % 4 * 2), _mm256_set1_epi8(3));
-    else
-        v = _mm256_and_si256(shift_right(load256(codes + g % 4 * 64), g / 4 * 4), nibble);
-    if (wmat_table(type)) {
-        __m128i table;
-
-        memcpy(&table, wmat_table(type), sizeof(table));
-        table = _mm_add_epi8(table, _mm_set1_epi8((char)(1 << zero_log2(type))));
-        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), v);
-    }
-    if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K) {
-        high = shift_right(load256(codes + 256), g - 4);
-        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(16)));
-    }
-    if (type == DTYPE_Q6_K) {
-        high = shift_right(load256(codes + 256 + g / 4 * 64), g % 4 * 2 - 4);
-        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(48)));
-    }
-    if (type == DTYPE_Q3_K) {
-        high = shift_right(load256(codes + 128), g - 2);
-        v = _mm256_or_si256(v, _mm256_and_si256(high, _mm256_set1_epi8(4)));
-    }
-    return v;
 }
 
 /* Where a tile stands: block j of a weight tile of the panel's first half, and of the first column.
@@ -281,6 +218,13 @@ ALWAYS_INLINE int most_cols(enum dtype type, int planes)
     return is_split(type) ? 3 : TILE_COLS;
 }
 
+/* Columns from which on laying out both sides first pays: more than one tile here, and a little
+ * later where the planes of codes must be joined for it. */
+ALWAYS_INLINE int wide_from(enum dtype type, int planes)
+{
+    return type == DTYPE_Q8_0_PLANES && planes == 1 ? 8 : most_cols(type, planes) + 1;
+}
+
 ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile *t)
 {
 #ifdef TILES_AS_LOOPS
@@ -312,6 +256,7 @@ static void run(
 {
     const int planes = act_planes(x->kind);
     struct tiling how = {1, TILE_COLS, 1, 1, 8, NULL};
+    int wide = 1;
 
     assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32) {
@@ -323,13 +268,17 @@ static void run(
     case type:                              \
         how.tile = TILE_OF(type, planes);   \
         how.cols = most_cols(type, planes); \
+        wide = wide_from(type, planes);     \
         break;
         WMAT_QUANTISED(TILE)
         TILE(DTYPE_Q8_0_PLANES)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }
-    matmul_tiles(&how, w, x, y, ldy, first, last);
+    if (x->n_cols >= wide)
+        matmul_wide_avx2(w, x, y, ldy, first, last);
+    else
+        matmul_tiles(&how, w, x, y, ldy, first, last);
 }
 
 /* Largest lane; lanes are not negative. */

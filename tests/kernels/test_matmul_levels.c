@@ -213,20 +213,22 @@ static void long_products_too(void **state)
  * upper ones, upper bytes 127, then -127, then alternating. */
 static void check_extremes(const struct kernels *k, const struct kernels *c)
 {
-    enum { COLS = 5, K = 512 };
-    static const float pairs[COLS][2] = {
+    enum { PATTERNS = 5, COLS = 2 * PATTERNS, K = 512 };
+    static const float pairs[PATTERNS][2] = {
         {32384, 32384}, {-32384, -32384}, {32639, 32639}, {-32639, -32639}, {32384, -32639}};
     float x[COLS * K];
 
     for (int i = 0; i < COLS * K; i++) /* the first of each block makes its scale 1 */
-        x[i] = i % 32 == 0 ? 32639 : pairs[i / K][i % 2];
+        x[i] = i % 32 == 0 ? 32639 : pairs[i / K % PATTERNS][i % 2];
     for (int t = 0; t < N_TYPES; t++)
         for (int flavour = 0; flavour < FLAVOURS && dtype_find(all_types[t])->block > 1;
              flavour++) {
             struct matrix m = matrix_random(all_types[t], 33, K, (enum flavour)flavour);
 
-            check_columns(k, c, ACT_Q8, &m, x, COLS);
-            check_columns(k, c, ACT_Q16, &m, x, COLS);
+            for (int n = PATTERNS; n <= COLS; n += PATTERNS) { /* few and many */
+                check_columns(k, c, ACT_Q8, &m, x, n);
+                check_columns(k, c, ACT_Q16, &m, x, n);
+            }
             check_columns(k, c, ACT_Q16, &m, x + K, 1);
             matrix_free(&m);
         }

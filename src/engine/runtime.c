@@ -173,8 +173,8 @@ static int prepare_head(
     if (rt->hp.width % block != 0)
         return err_set_at(err, GD_EINVAL, "head",
             "head: rows of %d cannot be %s, whose blocks are %d", rt->hp.width, o->head, block);
-    weight_store_head(
-        rt->weights, head_name(rt), type, o->screen_head && !exact && !rt->hp.bidirectional);
+    weight_store_head(rt->weights, head_name(rt), type,
+        o->screen_head && !exact && !rt->hp.bidirectional, "output_norm.weight");
     return 0;
 }
 

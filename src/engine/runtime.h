@@ -21,9 +21,9 @@ struct runtime_opts {
     const char *kv_type; /* "auto" (bf16 in the default profile where the CPU computes it, else
                             f32), "f32", "bf16" */
     const char *matmul_prefill, *matmul_decode; /* "auto", "native", "blas" */
-    const char *quantize;    /* float matrices, while loading: "none", "q8_0", "q4_0" */
-    const char *head;        /* a float head, while loading: "file", "q8_0", "q6_k", "q4_0" */
-    bool screen_head;        /* keep a Q8_0 head so that the best logits are found in half of it */
+    const char *quantize; /* float matrices, while loading: "none", "q8_0", "q4_0" */
+    const char *head;     /* a float head, while loading: "file", "q8_0", "q6_k", "q4_0" */
+    bool screen_head;     /* keep a Q8_0 head so that the best logits are found in a part of it */
     const char *packed_file; /* where the packed weights are kept for the next start; "": nowhere */
     int n_threads;           /* 0 = cpu_allowed() */
     int max_sequences;       /* rows of the decode graph, or together embedded */

@@ -8,8 +8,7 @@
  *              coarse plane; a few of the most promising panels exactly; then exactly those whose
  *              bound reaches the k-th best so far, and no others
  *
- * Each thread works on a share of the panels; it meets the others to learn the threshold and when
- * the lists are put together. */
+ * Threads meet to learn the threshold and when the lists are put together. */
 #ifndef GRAPH_HEAD_H
 #define GRAPH_HEAD_H
 
@@ -22,9 +21,11 @@ struct best {
 };
 
 struct head_thread {
-    struct best *best; /* (HEAD_COLS) */
-    float *tile;       /* (SCREEN_MAX, GROUP_PANELS * PANEL_ROWS) */
-    uint8_t *columns;  /* (SCREEN_MAX) of the bound */
+    struct best *best;  /* (HEAD_COLS) */
+    struct best *seeds; /* (SCREEN_MAX): panels with the largest bounds */
+    int *survivors;     /* (n_panels) */
+    float *tile;        /* (SCREEN_MAX, GROUP_PANELS * PANEL_ROWS) */
+    uint8_t *columns;   /* (SCREEN_MAX) of the bound */
 };
 
 struct head {
@@ -41,9 +42,9 @@ struct head {
     atomic_llong read, whole; /* bytes of the matrix: read so far, and without the screen */
 };
 
-/* Columns that can have lists, and the lengths of all lists together up to which they are screened:
- * so many columns at most. */
-enum { HEAD_COLS = STATIC_ROWS, SCREEN_MAX = 4 };
+/* Columns that can have lists, and how many of them, with lists of what lengths together, are
+ * screened: with more, too many panels survive. */
+enum { HEAD_COLS = STATIC_ROWS, SCREEN_MAX = 4, SCREEN_LENGTHS = 8 };
 
 /* For the step whose result is in the caller's memory. */
 int head_create(struct graph *g, struct step *s, struct err *err);

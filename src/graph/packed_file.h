@@ -27,7 +27,7 @@
 #include "base/pool.h"
 #include "gemmad/err.h"
 
-enum { PACKED_FORMAT = 1, PACKED_NAME = 64 };
+enum { PACKED_FORMAT = 2, PACKED_NAME = 64 };
 
 /* What the bytes depend on beside the format. */
 struct packed_key {

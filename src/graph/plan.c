@@ -4,6 +4,7 @@
 #include "graph/plan.h"
 
 #include <stdio.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,8 @@ static int take_matmul(struct graph *g, struct step *s, struct weight_store *sto
         r = take_vector(store, &mm->pre, &s->vec, err);
     for (int i = 0; r == 0 && i < mm->n_linears; i++)
         r = take_linear(g, s, i, &mm->linear[i], store, err);
+    /* columns are arranged for one matrix */
+    assert(r < 0 || mm->n_linears == 1 || !s->linear[mm->n_linears - 1].w.strong);
     return r;
 }
 

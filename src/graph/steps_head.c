@@ -12,8 +12,10 @@
 
 enum {
     GROUP_ROWS = GROUP_PANELS * PANEL_ROWS,
-    SEEDS = 32,    /* panels a column computes exactly before it has a threshold */
-    PAUSE_MAX = 16 /* runs */
+    PULL = 8 * GROUP_PANELS, /* panels to bound that a thread takes: one core may read faster */
+    SEEDS = 32,              /* panels a column computes exactly before it has a threshold */
+    AHEAD = 2,               /* survivors on their way from memory */
+    PAUSE_MAX = 16           /* runs */
 };
 #define TOO_MANY 0.4 /* of the panels */
 
@@ -134,6 +136,16 @@ static void softcap(struct graph *g, const struct step *s, float *values, int n)
         g->k->softcap(values, s->node.cap, n);
 }
 
+/* The next panels that no thread has yet. False: there are none. */
+static bool pull(struct step *s, int most, int *first, int *last)
+{
+    const int n = s->linear[0].w.n_panels;
+
+    *first = atomic_fetch_add(&s->next, most);
+    *last = n - *first < most ? n : *first + most;
+    return *first < n;
+}
+
 /* Panels [first, last) of all columns to the caller's rows; neighbours at one stride are computed
  * together. */
 static void write_logits(
@@ -184,7 +196,6 @@ struct screen {
     struct act columns;      /* of the bound */
     float slack[SCREEN_MAX]; /* to add to it */
     float least[SCREEN_MAX]; /* of the k best of all seeds */
-    int first, last;         /* panels */
     int64_t n_exact;         /* panels computed exactly */
 };
 
@@ -202,6 +213,18 @@ static bool screen_begin(struct screen *sc)
     return true;
 }
 
+/* What panels may give to column c. */
+static float *bound_of(const struct head *h, int c)
+{
+    return h->bound + (size_t)c * (size_t)h->coarse.n_panels;
+}
+
+/* A thread's share of the panels column c begins with. */
+static int n_seeds(const struct screen *sc, int c)
+{
+    return (SEEDS + sc->g->out_best[c]->k - 1) / sc->g->n_threads + 1;
+}
+
 /* Of 16, by halves: each half is a few vector operations. */
 static float largest(const float *x)
 {
@@ -217,25 +240,27 @@ static float largest(const float *x)
 
 /* What each panel may give at most, a group at a time. The soft-cap is monotone but for its
  * rounding (kernels/simd_math.h). */
-static void bound_panels(struct screen *sc)
+static void bound_panels(struct screen *sc, int first, int last)
 {
     struct head *h = sc->g->head;
     float *tile = sc->mine->tile, top[GROUP_PANELS];
 
-    for (int at = sc->first; at < sc->last; at += GROUP_PANELS) {
-        const int n = at + GROUP_PANELS < sc->last ? GROUP_PANELS : sc->last - at;
+    for (int at = first; at < last; at += GROUP_PANELS) {
+        const int n = at + GROUP_PANELS < last ? GROUP_PANELS : last - at;
 
         for (int i = 0; at + n == h->coarse.n_panels && i < SCREEN_MAX * GROUP_ROWS; i++)
             tile[i] = -INFINITY; /* rows beyond the last are not written */
         sc->g->k->matmul.run(
             &h->coarse, &sc->columns, tile - at * PANEL_ROWS, GROUP_ROWS, at, at + n);
         for (int c = 0; c < sc->x->n_cols; c++) {
+            float *bound = bound_of(h, c) + at;
+
             for (int p = 0; p < n; p++)
                 top[p] = largest(tile + c * GROUP_ROWS + p * PANEL_ROWS) + sc->slack[c];
             softcap(sc->g, sc->s, top, n);
             for (int p = 0; p < n; p++)
-                h->bound[(size_t)c * (size_t)h->coarse.n_panels + (size_t)(at + p)] =
-                    top[p] + sc->s->node.cap * 0x1p-18f;
+                bound[p] = top[p] + sc->s->node.cap * 0x1p-18f;
+            add_rows(&sc->mine->seeds[c], n_seeds(sc, c), at, bound, n);
         }
     }
 }
@@ -251,88 +276,80 @@ static void add_panel(struct screen *sc, int panel, int c)
     sc->g->k->matmul.run(w, &x, values - row, PANEL_ROWS, panel, panel + 1);
     softcap(sc->g, sc->s, values, n);
     add_rows(&sc->mine->best[c], sc->g->out_best[c]->k, row, values, n);
-    sc->g->head->bound[(size_t)c * (size_t)sc->g->head->coarse.n_panels + (size_t)panel] = NAN;
+    bound_of(sc->g->head, c)[panel] = NAN;
+    sc->n_exact++;
 }
 
-/* The most promising panels of each column. */
+/* The most promising of the panels this thread has bounded, for each column. */
 static void add_seeds(struct screen *sc)
 {
-    const struct head *h = sc->g->head;
-
-    for (int c = 0; c < sc->x->n_cols; c++) {
-        const float *bound = h->bound + (size_t)c * (size_t)h->coarse.n_panels;
-        const int all = SEEDS + sc->g->out_best[c]->k, k = (all - 1) / sc->g->n_threads + 1;
-        struct best seeds = {0};
-
-        for (int at = sc->first; at < sc->last; at += GROUP_PANELS)
-            add_rows(&seeds, k, at, bound + at,
-                at + GROUP_PANELS < sc->last ? GROUP_PANELS : sc->last - at);
-        for (int i = 0; i < seeds.n; i++) {
-            add_panel(sc, seeds.heap[i].id, c);
-        }
-        sc->n_exact += seeds.n;
-    }
+    for (int c = 0; c < sc->x->n_cols; c++)
+        for (int i = 0; i < sc->mine->seeds[c].n; i++)
+            add_panel(sc, sc->mine->seeds[c].heap[i].id, c);
 }
 
-/* Whether a panel may hold one of column c's best. What is known compares as false. */
-static bool reaches(const struct screen *sc, int panel, int c)
+/* Panels that may hold one of some column's best. What is known compares as false. */
+static int list_survivors(const struct screen *sc, int *panels)
 {
     const struct head *h = sc->g->head;
-    const float own = floor_of(&sc->mine->best[c], sc->g->out_best[c]->k);
-    const float least = own > sc->least[c] ? own : sc->least[c];
+    int n = 0;
 
-    return h->bound[(size_t)c * (size_t)h->coarse.n_panels + (size_t)panel] >= least;
-}
+    for (int p = 0; p < h->coarse.n_panels; p++) {
+        bool reaches = false;
 
-/* This thread's first panel from `panel` on that is still to be computed. Every n-th is a thread's,
- * for the likely tokens lie together. */
-static int next_survivor(const struct screen *sc, int panel)
-{
-    for (; panel < sc->g->head->coarse.n_panels; panel += sc->g->n_threads)
         for (int c = 0; c < sc->x->n_cols; c++)
-            if (reaches(sc, panel, c))
-                return panel;
-    return panel;
+            reaches |= bound_of(h, c)[p] >= sc->least[c];
+        panels[n] = p;
+        n += reaches;
+    }
+    return n;
 }
 
-/* All panels that may hold one of the best; while one is computed the next is on its way. */
+/* The same on every thread, which then takes every n-th: the likely tokens lie together. Others of
+ * its panels are on their way while one is computed, and may be ruled out by what it gives. */
 static void add_survivors(struct screen *sc, int thread)
 {
     const struct wmat *w = &sc->s->linear[0].w;
+    const int step = sc->g->n_threads, *panels = sc->mine->survivors;
     struct best all;
+    int n;
 
     for (int c = 0; c < sc->x->n_cols; c++) {
         gather(sc->g, c, &all);
         sc->least[c] = floor_of(&all, sc->g->out_best[c]->k);
     }
-    pool_barrier(sc->g->pool); /* the lists change from here on */
-    for (int next, panel = next_survivor(sc, thread); panel < w->n_panels; panel = next) {
-        next = next_survivor(sc, panel + sc->g->n_threads);
-        if (next < w->n_panels)
-            planes_fetch(w, next);
-        for (int c = 0; c < sc->x->n_cols; c++)
-            if (reaches(sc, panel, c))
-                add_panel(sc, panel, c);
-        sc->n_exact++;
+    n = list_survivors(sc, sc->mine->survivors);
+    pool_barrier(sc->g->pool); /* the lists and bounds change from here on */
+    for (int i = thread; i < n && i < thread + AHEAD * step; i += step)
+        planes_fetch(w, panels[i]);
+    for (int i = thread; i < n; i += step) {
+        if (i + AHEAD * step < n)
+            planes_fetch(w, panels[i + AHEAD * step]);
+        for (int c = 0; c < sc->x->n_cols; c++) {
+            const float own = floor_of(&sc->mine->best[c], sc->g->out_best[c]->k);
+
+            if (bound_of(sc->g->head, c)[panels[i]] >= (own > sc->least[c] ? own : sc->least[c]))
+                add_panel(sc, panels[i], c);
+        }
     }
 }
 
 /* False: nothing was done. */
-static bool screened(
-    struct graph *g, struct step *s, const struct act *x, int first, int last, int thread)
+static bool screened(struct graph *g, struct step *s, const struct act *x, int thread)
 {
     struct head *h = g->head;
-    struct screen sc = {
-        .g = g, .s = s, .x = x, .mine = &h->threads[thread], .first = first, .last = last};
+    struct screen sc = {.g = g, .s = s, .x = x, .mine = &h->threads[thread]};
+    int64_t n_bounded = 0;
 
     if (!h->screens_now || !screen_begin(&sc))
         return false;
-    bound_panels(&sc);
+    for (int first, last; pull(s, PULL, &first, &last); n_bounded += last - first)
+        bound_panels(&sc, first, last);
     add_seeds(&sc);
     pool_barrier(g->pool);
     add_survivors(&sc, thread);
     atomic_fetch_add(&h->n_exact, sc.n_exact);
-    atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * (last - first) +
+    atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * n_bounded +
                                    (int64_t)wmat_packed_bytes(&s->linear[0].w) * sc.n_exact);
     return true;
 }
@@ -357,32 +374,47 @@ void head_begin(struct graph *g)
     else if (h->screens_now)
         h->next_pause = 1;
     atomic_store(&h->n_exact, 0);
-    h->screens_now = h->lists_now && h->screens && total <= SCREEN_MAX && h->pause == 0;
+    h->screens_now = h->lists_now && h->screens && g->n_out <= SCREEN_MAX &&
+                     total <= SCREEN_LENGTHS && h->pause == 0;
     if (h->pause > 0)
         h->pause--;
 }
 
-static void list(
-    struct graph *g, struct step *s, const struct act *x, int first, int last, int thread)
+/* With few columns the memory is the limit, and long equal shares read best. */
+static void whole(struct graph *g, struct step *s, const struct act *x, int thread)
 {
-    const int n = x->n_cols;
+    const struct wmat *w = &s->linear[0].w;
+    int first, last;
 
-    for (int c = 0; c < n; c++)
-        g->head->threads[thread].best[c].n = 0;
-    if (!screened(g, s, x, first, last, thread)) {
-        write_groups(g, s, x, first, last, thread);
-        atomic_fetch_add(
-            &g->head->read, (int64_t)wmat_packed_bytes(&s->linear[0].w) * (last - first));
+    if (thread == 0)
+        atomic_fetch_add(&g->head->read, (int64_t)wmat_bytes(w));
+    if (x->n_cols > STATIC_ROWS) {
+        while (pull(s, GROUP_PANELS, &first, &last))
+            write_groups(g, s, x, first, last, thread);
+        return;
     }
+    pool_share(w->n_panels, thread, g->n_threads, &first, &last);
+    write_groups(g, s, x, first, last, thread);
+}
+
+static void list(struct graph *g, struct step *s, const struct act *x, int thread)
+{
+    struct head_thread *mine = &g->head->threads[thread];
+
+    for (int c = 0; c < x->n_cols; c++)
+        mine->best[c].n = 0;
+    for (int c = 0; c < SCREEN_MAX && g->head->screens; c++)
+        mine->seeds[c].n = 0;
+    if (!screened(g, s, x, thread))
+        whole(g, s, x, thread);
     pool_barrier(g->pool);
-    hand_over(g, s->linear[0].w.rows, n, thread);
+    hand_over(g, s->linear[0].w.rows, x->n_cols, thread);
 }
 
 void step_head(struct graph *g, struct step *s, int thread)
 {
     const struct linear *l = &s->linear[0];
     int n = s->node.mm.gather ? g->n_out : n_rows_of(g, s->in[0].rows);
-    int first, last;
     struct prepared p = {0};
 
     if (n == 0)
@@ -390,20 +422,10 @@ void step_head(struct graph *g, struct step *s, int thread)
     matmul_prepare(g, s, thread, n, &p);
     if (thread == 0)
         atomic_fetch_add(&g->head->whole, (int64_t)wmat_bytes(&l->w));
-    pool_share(l->w.n_panels, thread, g->n_threads, &first, &last);
-    if (g->head->lists_now) {
-        list(g, s, &p.act[l->kind], first, last, thread);
-        return;
-    }
-    if (thread == 0)
-        atomic_fetch_add(&g->head->read, (int64_t)wmat_bytes(&l->w));
-    if (n <= STATIC_ROWS) {
-        write_groups(g, s, &p.act[l->kind], first, last, thread);
-        return;
-    }
-    while ((first = atomic_fetch_add(&s->next, GROUP_PANELS)) < l->w.n_panels)
-        write_groups(g, s, &p.act[l->kind], first,
-            first + GROUP_PANELS < l->w.n_panels ? first + GROUP_PANELS : l->w.n_panels, thread);
+    if (g->head->lists_now)
+        list(g, s, &p.act[l->kind], thread);
+    else
+        whole(g, s, &p.act[l->kind], thread);
 }
 
 /* ---- its memory ---- */
@@ -421,6 +443,8 @@ static void carve_head(
         mine->best = carve(c, HEAD_COLS * sizeof(struct best));
         if (!h->screens)
             continue;
+        mine->seeds = carve(c, SCREEN_MAX * sizeof(struct best));
+        mine->survivors = carve(c, (size_t)w->n_panels * sizeof(int));
         mine->tile = carve(c, (size_t)SCREEN_MAX * GROUP_ROWS * sizeof(float));
         mine->columns = carve(c, SCREEN_MAX * act_col_bytes(s->linear[0].kind, w->k));
     }

@@ -8,6 +8,8 @@
  * many (a slow core holds nobody up). */
 #include "graph/steps_matmul.h"
 
+#include "kernels/planes.h"
+
 /* Residual, norms and quantisation of one row. write_sum: this thread stores the residual sum. */
 static void prepare_row(struct graph *g, struct step *s, const struct prepared *p,
     struct scratch *t, int row, bool write_sum)
@@ -33,8 +35,11 @@ static void prepare_row(struct graph *g, struct step *s, const struct prepared *
         x = t->row[2];
     }
     for (int kind = 0; kind < ACT_KINDS; kind++)
-        if (s->kinds[kind])
+        if (s->kinds[kind]) {
             k->matmul.act_fill(&p->act[kind], row, x);
+            if (s->linear[0].w.strong && (kind == ACT_Q8 || kind == ACT_Q16))
+                planes_arrange(&s->linear[0].w, &p->act[kind], row);
+        }
 }
 
 void matmul_prepare(struct graph *g, struct step *s, int thread, int n, struct prepared *p)

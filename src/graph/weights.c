@@ -14,7 +14,8 @@ struct weight {
     int n;              /* in a stack; 1 */
     struct wmat *stack; /* n of them */
     float *vector;
-    void *memory; /* of either; NULL where the matrix lies in a packed file */
+    uint8_t *strong; /* of a matrix in planes */
+    void *memory;    /* of either; NULL where the matrix lies in a packed file */
     size_t bytes;
 };
 
@@ -28,6 +29,7 @@ struct weight_store {
     const char *head;     /* its name, or NULL */
     enum dtype head_type; /* DTYPE_F32: as the others */
     bool head_in_planes;
+    const char *head_norm;            /* the name of the vector before it, or NULL */
     const struct packed_file *packed; /* NULL: none */
     int n_matrices, n_packed;
 };
@@ -50,6 +52,7 @@ void weight_store_destroy(struct weight_store *s)
     for (size_t i = 0; i < s->n; i++) {
         mem_aligned_free(s->weights[i].memory, s->weights[i].bytes);
         free(s->weights[i].stack);
+        free(s->weights[i].strong);
     }
     free(s->weights);
     free(s);
@@ -60,11 +63,13 @@ void weight_store_quantize(struct weight_store *s, enum dtype type)
     s->quantize = type;
 }
 
-void weight_store_head(struct weight_store *s, const char *name, enum dtype type, bool in_planes)
+void weight_store_head(
+    struct weight_store *s, const char *name, enum dtype type, bool in_planes, const char *norm)
 {
     s->head = name;
     s->head_type = type;
     s->head_in_planes = in_planes;
+    s->head_norm = norm;
 }
 
 int weight_store_n_quantized(const struct weight_store *s)
@@ -177,6 +182,22 @@ static const uint8_t *find_packed(const struct weight_store *s, const char *name
     return m.data;
 }
 
+/* What planes_order() makes of the norm before the head; caller frees. */
+static uint8_t *strong_columns(const struct weight_store *s, int k)
+{
+    const struct tensor *t = s->head_norm ? source_tensor(s->src, s->head_norm) : NULL;
+    uint8_t *strong = xcalloc((size_t)k / 32, STRONG);
+    float *norm = NULL;
+
+    if (t && dtype_find(t->type) && t->ne[0] == k && k % dtype_find(t->type)->block == 0) {
+        norm = xcalloc((size_t)k, sizeof(*norm));
+        dtype_find(t->type)->to_float(t->data, norm, (size_t)k);
+    }
+    planes_order(strong, k, norm);
+    free(norm);
+    return strong;
+}
+
 /* The matrix or the stack of n, packed when it is not yet. */
 static int take_packed(struct weight_store *s, const struct ir_weight *want, int n,
     struct weight **out, struct err *err)
@@ -197,7 +218,7 @@ static int take_packed(struct weight_store *s, const struct ir_weight *want, int
     is_head = s->head && strcmp(want->name, s->head) == 0;
     type = dtype_find(
         packed_type(s->quantize, is_head ? s->head_type : DTYPE_F32, t, want->use, want->k));
-    in_planes = type->type == DTYPE_Q8_0 && is_head && s->head_in_planes;
+    in_planes = is_head && s->head_in_planes && planes_fit(type->type, want->k);
     w->matrix = wmat_init(type, want->rows, want->k, NULL);
     w->n = n;
     if (!mem_mul(wmat_bytes(&w->matrix), (size_t)n, &w->bytes))
@@ -206,8 +227,10 @@ static int take_packed(struct weight_store *s, const struct ir_weight *want, int
     if (!mapped && !(w->memory = mem_aligned(w->bytes)))
         return err_set_at(err, GD_ENOMEM, want->name, "no memory for tensor %s", want->name);
     w->matrix.data = mapped ? mapped : w->memory;
-    if (in_planes)
-        w->matrix = planes_init(want->rows, want->k, w->matrix.data);
+    if (in_planes) {
+        w->strong = strong_columns(s, want->k);
+        w->matrix = planes_init(want->rows, want->k, w->matrix.data, w->strong);
+    }
     w->matrix.max_scale = max_scale;
     s->bytes += w->bytes;
     s->n_quantized += type->type != (enum dtype)t->type;

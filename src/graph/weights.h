@@ -38,8 +38,10 @@ void weight_store_quantize(struct weight_store *s, enum dtype type);
 int weight_store_n_quantized(const struct weight_store *s); /* matrices so far, stacks as one */
 
 /* Before the first build: the name of the head. F32, F16 and BF16 become `type` (Q8_0, Q6_K, Q4_0,
- * or DTYPE_F32: like the others); Q8_0 is kept in two planes (kernels/planes.h) if wanted. */
-void weight_store_head(struct weight_store *s, const char *name, enum dtype type, bool in_planes);
+ * or DTYPE_F32: like the others); Q8_0 is kept in two planes (kernels/planes.h) if wanted, ordered
+ * by the vector `norm` when there is such a tensor. */
+void weight_store_head(
+    struct weight_store *s, const char *name, enum dtype type, bool in_planes, const char *norm);
 
 /* ---- a file of packed weights (graph/packed_file.h) ---- */
 

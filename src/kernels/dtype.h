@@ -26,8 +26,9 @@ enum dtype {
     DTYPE_IQ4_XS = 23,
     DTYPE_BF16 = 30,
     DTYPE_MXFP4 = 39,
-    /* Of no file: a Q8_0 matrix in memory, see kernels/planes.h. */
+    /* Of no file: a Q8_0 matrix in memory and its coarse plane, see kernels/planes.h. */
     DTYPE_Q8_0_PLANES = 1000,
+    DTYPE_Q8_0_COARSE = 1001,
 };
 
 struct dtype_info {

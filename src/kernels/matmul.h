@@ -42,14 +42,17 @@ struct wmat {
     int n_panels; /* ceil(rows / 16); padding rows are zero */
     size_t panel_bytes;
     const uint8_t *data; /* [n_panels][panel_bytes], 64-byte aligned, borrowed */
-    const uint8_t *fine; /* of kernels/planes.h: the lower halves of the codes; else NULL */
-    float max_scale;     /* in planes: the largest, see planes_store() */
+    enum dtype layout;   /* type->type, or how kernels/planes.h lays Q8_0 out */
+    /* In planes, else NULL and 0: */
+    const uint8_t *fine;   /* the lower halves of the codes */
+    const uint8_t *strong; /* columns that have changed places, see planes_order() */
+    float max_scale;       /* the largest, see planes_store() */
 };
 
 /* Describes a packed matrix over memory the caller owns (data may be NULL to learn panel_bytes). k
  * % type->block == 0. */
 struct wmat wmat_init(const struct dtype_info *type, int rows, int k, const void *data);
-size_t wmat_bytes(const struct wmat *w);
+size_t wmat_bytes(const struct wmat *w);        /* of all panels */
 size_t wmat_packed_bytes(const struct wmat *w); /* of a panel, in both planes where it has two */
 
 /* Packs panels [first, last) from the rows as they lie in the GGUF; src is the matrix's first row.

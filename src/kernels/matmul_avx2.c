@@ -17,6 +17,7 @@
 #include "kernels/matmul_tiles.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -67,18 +68,25 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
     return zero + (offset >> (7 - zero_log2(type)));
 }
 
-/* The nibbles of a split type's codes; all of the others' codes are in the lower half. In planes
- * the halves lie apart. */
-ALWAYS_INLINE __m256i lower_half(enum dtype type, __m256i codes, const uint8_t *fine, int g)
+/* The nibbles of a split type's codes, of 8 rows from 8 * h of the tile's on; all of the others'
+ * codes are in the lower half. In planes the halves lie apart. */
+ALWAYS_INLINE __m256i lower_half(
+    enum dtype type, __m256i codes, const struct cursor *at, int h, int g)
 {
-    if (type == DTYPE_Q8_0_PLANES)
-        return load_group(type, fine, g);
-    return is_split(type) ? _mm256_and_si256(codes, _mm256_set1_epi8(15)) : codes;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const uint8_t *line;
+    int shift;
+
+    if (!wmat_planes(type))
+        return is_split(type) ? _mm256_and_si256(codes, nibble) : codes;
+    line = wmat_lower(at->header + 4 * at->row, at->fine, at->j, g, &shift);
+    return _mm256_and_si256(
+        _mm256_srl_epi16(load256(line + 32 * h), _mm_cvtsi32_si128(shift)), nibble);
 }
 
 ALWAYS_INLINE __m256i upper_half(enum dtype type, __m256i codes)
 {
-    if (type == DTYPE_Q8_0_PLANES)
+    if (wmat_planes(type))
         return codes;
     return _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
 }
@@ -94,17 +102,21 @@ ALWAYS_INLINE void add_groups(enum dtype type, const int n_halves, const int pla
         UNROLL
         for (int h = 0; h < n_halves; h++) {
             const __m256i w = load_group(type, at->codes + 32 * h, g);
-            const __m256i w_low = lower_half(type, w, at->fine + 32 * h, g);
+            const bool has_low = !wmat_planes(type) || wmat_has_lower(type, g);
+            const __m256i w_low = has_low ? lower_half(type, w, at, h, g) : w;
             const __m256i w_high = upper_half(type, w);
 
             UNROLL
             for (int i = 0; i < n_cols * planes; i++) {
                 const int8_t *codes = act_at(at, i / planes)->q[i % planes];
                 const __m256i x = broadcast4(codes + 4 * g);
-                const __m256i product = _mm256_maddubs_epi16(w_low, x);
 
-                low[h][i] = g > first ? _mm256_add_epi16(low[h][i], product) : product;
-                KEEP_IN_REGISTER(low[h][i]);
+                if (has_low) {
+                    const __m256i lower = _mm256_maddubs_epi16(w_low, x);
+
+                    low[h][i] = g > first ? _mm256_add_epi16(low[h][i], lower) : lower;
+                    KEEP_IN_REGISTER(low[h][i]);
+                }
                 if (is_split(type)) {
                     const __m256i upper = _mm256_maddubs_epi16(w_high, x);
 
@@ -187,16 +199,16 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_halves, const int pla
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
             if (type == DTYPE_Q8_0_PLANES && t->fetch_lines)
-                tile_fetch(at.fine + planes_fine_bytes(t->k), 4);
+                tile_fetch(at.fine + planes_fine_bytes(t->k) + 192 * at.j, 4);
             add_sub_block(type, n_halves, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_halves, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            if (type == DTYPE_Q8_0_PLANES)
-                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
+        if (type == DTYPE_Q8_0_PLANES)
+            at.fine += FINE_TILE;
     }
     n_rows = n_rows < 8 * n_halves ? n_rows : 8 * n_halves;
     UNROLL
@@ -219,9 +231,11 @@ ALWAYS_INLINE int most_cols(enum dtype type, int planes)
 }
 
 /* Columns from which on laying out both sides first pays: more than one tile here, and a little
- * later where the planes of codes must be joined for it. */
+ * later where the planes of codes must be joined for it. A coarse plane has few columns. */
 ALWAYS_INLINE int wide_from(enum dtype type, int planes)
 {
+    if (type == DTYPE_Q8_0_COARSE)
+        return INT_MAX;
     return type == DTYPE_Q8_0_PLANES && planes == 1 ? 8 : most_cols(type, planes) + 1;
 }
 
@@ -250,6 +264,7 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 
 WMAT_QUANTISED(DEFINE_TILES)
 DEFINE_TILES(DTYPE_Q8_0_PLANES)
+DEFINE_TILES(DTYPE_Q8_0_COARSE)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
@@ -263,7 +278,7 @@ static void run(
         run_f32(w, x, y, ldy, first, last);
         return;
     }
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define TILE(type)                          \
     case type:                              \
         how.tile = TILE_OF(type, planes);   \
@@ -272,6 +287,7 @@ static void run(
         break;
         WMAT_QUANTISED(TILE)
         TILE(DTYPE_Q8_0_PLANES)
+        TILE(DTYPE_Q8_0_COARSE)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

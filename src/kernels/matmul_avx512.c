@@ -68,8 +68,10 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_panels, const int 
 
         UNROLL
         for (int p = 0; p < n_panels; p++)
-            w[p] =
-                load_group(type, at->codes + p * at->panel_bytes, at->fine + p * at->fine_bytes, g);
+            w[p] = wmat_planes(type) ? load_halves_group(type, at->header + p * at->panel_bytes,
+                                           at->codes + p * at->panel_bytes,
+                                           at->fine + p * at->fine_bytes, at->j, g)
+                                     : load_group(type, at->codes + p * at->panel_bytes, g);
         UNROLL
         for (int i = 0; i < n_cols * planes; i++) {
             const __m512i act = broadcast4(act_at(at, i / planes)->q[i % planes] + 4 * g);
@@ -124,16 +126,16 @@ ALWAYS_INLINE void tile_codes(
         for (at.j = 0; at.j < n; at.j++) {
             fetch = tile_fetch(fetch, t->fetch_lines);
             for (int p = 0; type == DTYPE_Q8_0_PLANES && t->fetch_lines && p < n_panels; p++)
-                tile_fetch(at.fine + (n_panels + p) * planes_fine_bytes(t->k), 4);
+                tile_fetch(at.fine + (n_panels + p) * planes_fine_bytes(t->k) + 192 * at.j, 4);
             add_sub_block(type, n_panels, planes, n_cols, 0, &at, sum);
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_panels, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            if (type == DTYPE_Q8_0_PLANES)
-                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes;
+        if (type == DTYPE_Q8_0_PLANES)
+            at.fine += FINE_TILE;
     }
     if (t->n_rows == n_panels * PANEL_ROWS) {
         UNROLL
@@ -182,13 +184,14 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 
 WMAT_QUANTISED(DEFINE_TILES)
 DEFINE_TILES(DTYPE_Q8_0_PLANES)
+DEFINE_TILES(DTYPE_Q8_0_COARSE)
 
 void matmul_run_avx512(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
     const int planes = act_planes(x->kind);
     struct tiling how = {TILE_PANELS, planes == 1 ? TILE_COLS : TILE_COLS_16,
-        w->type->type == DTYPE_Q8_0 ? 1 : 2, 1, 8, NULL};
+        w->layout == DTYPE_Q8_0 || w->layout == DTYPE_Q8_0_PLANES ? 1 : 2, 1, 8, NULL};
 
     assert(x->k == w->k && x->kind <= ACT_Q16);
     if (x->kind == ACT_F32) {
@@ -197,11 +200,12 @@ void matmul_run_avx512(
     }
     if (x->n_cols >= WIDE_COLS && matmul_wide_avx512(w, x, y, ldy, first, last))
         return;
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define TILE(type) \
     case type: how.tile = TILE_OF(type, planes); break;
         WMAT_QUANTISED(TILE)
         TILE(DTYPE_Q8_0_PLANES)
+        TILE(DTYPE_Q8_0_COARSE)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

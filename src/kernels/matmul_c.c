@@ -71,7 +71,7 @@ struct block {
 ALWAYS_INLINE void read_block(
     enum dtype type, const uint8_t *panel, const uint8_t *fine, int b, struct block *restrict out)
 {
-    const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
+    const uint8_t *tile = wmat_tile(type, panel, b);
     const int j = b % wmat_format(type).tile_blocks;
 
     for (int half = 0; half < 2; half++)
@@ -79,7 +79,7 @@ ALWAYS_INLINE void read_block(
             out->scale[half][r] = wmat_scale(type, tile, j, half, r, &out->base[half][r]);
     for (int g = 0; g < 8; g++)
         for (int r = 0; r < PANEL_ROWS; r++) {
-            const uint32_t word = wmat_whole_word(type, codes, fine, b, r, g);
+            const uint32_t word = wmat_whole_word(type, panel, fine, b, r, g);
 
             for (int i = 0; i < 4; i++)
                 out->values[4 * g + i][r] = wmat_value(type, word, i) + wmat_zero(type);
@@ -149,11 +149,12 @@ static void run_codes(
             const int n = x->n_cols - c0 < COLS ? x->n_cols - c0 : COLS;
             float sum[COLS][PANEL_ROWS] = {0};
 
-            switch (wmat_layout(w)) {
+            switch (w->layout) {
 #define PANEL(t) \
     case t: panel_codes(t, w, x, panel, c0, n, sum); break;
                 WMAT_QUANTISED(PANEL)
                 PANEL(DTYPE_Q8_0_PLANES)
+                PANEL(DTYPE_Q8_0_COARSE)
 #undef PANEL
             default: assert(!"codes are for quantised weights");
             }

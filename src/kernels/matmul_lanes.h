@@ -122,6 +122,7 @@ ALWAYS_INLINE int zero_log2(enum dtype type)
     switch (type) {
     case DTYPE_Q8_0:
     case DTYPE_Q8_0_PLANES:
+    case DTYPE_Q8_0_COARSE:
     case DTYPE_IQ4_NL:
     case DTYPE_IQ4_XS: return 7;
     case DTYPE_Q6_K: return 5;

@@ -37,10 +37,8 @@ ALWAYS_INLINE uint8x16_t line_bits(const uint8_t *line, int n, uint8_t mask)
     return vandq_u8(vshlq_u8(vld1q_u8(line), by), vdupq_n_u8(mask));
 }
 
-/* Group g of 4 rows: values, or codes whose zero point start() takes back. fine: the lower halves
- * of a type in planes. */
-ALWAYS_INLINE int8x16_t load_group(
-    enum dtype type, const uint8_t *codes, const uint8_t *fine, int g)
+/* Group g of 4 rows: values, or codes whose zero point start() takes back. */
+ALWAYS_INLINE int8x16_t load_group(enum dtype type, const uint8_t *codes, int g)
 {
     uint8x16_t v;
 
@@ -50,10 +48,6 @@ ALWAYS_INLINE int8x16_t load_group(
         v = line_bits(codes + g / 4 * 64, g % 4 * 2, 3);
     else
         v = line_bits(codes + g % 4 * 64, g / 4 * 4, 15);
-    if (type == DTYPE_Q8_0_PLANES)
-        return vreinterpretq_s8_u8(
-            veorq_u8(vorrq_u8(vshlq_n_u8(v, 4), line_bits(fine + g % 4 * 64, g / 4 * 4, 15)),
-                vdupq_n_u8(0x80)));
     if (wmat_table(type))
         return vqtbl1q_s8(vld1q_s8(wmat_table(type)), v);
     if (type == DTYPE_Q5_0 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K)
@@ -71,6 +65,8 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
     const ivec none = {0};
     int32_t offset = x->offset;
 
+    if (type == DTYPE_Q8_0_COARSE)
+        return none + x->offset_high; /* of planes_bound() */
     if (type == DTYPE_Q8_0 || type == DTYPE_Q8_0_PLANES || wmat_zero(type) == 0)
         return none;
     if (wmat_sub(type) == 16)
@@ -88,6 +84,20 @@ struct cursor {
 ALWAYS_INLINE const struct act_block *act_at(const struct cursor *at, int c)
 {
     return (const struct act_block *)(at->x + c * at->col_bytes);
+}
+
+/* load_group() of the rows from 4 * q on, in planes: values. */
+ALWAYS_INLINE int8x16_t load_halves_group(enum dtype type, const struct cursor *at, int q, int g)
+{
+    uint8x16_t v = vshlq_n_u8(line_bits(at->codes + 16 * q + g % 4 * 64, g / 4 * 4, 15), 4);
+    const uint8_t *line;
+    int shift;
+
+    if (wmat_has_lower(type, g)) {
+        line = wmat_lower(at->header + 4 * at->row, at->fine, at->j, g, &shift);
+        v = vorrq_u8(v, line_bits(line + 16 * q, shift, 15));
+    }
+    return vreinterpretq_s8_u8(veorq_u8(v, vdupq_n_u8(0x80)));
 }
 
 /* The 32 k of a block, or 16 from `first` on where sub-blocks are 16 wide. */
@@ -108,7 +118,8 @@ ALWAYS_INLINE void add_sub_block(enum dtype type, const int n_quarters, const in
     for (int g = first / 4; g < (first + wmat_sub(type)) / 4; g++) {
         UNROLL
         for (int q = 0; q < n_quarters; q++) {
-            const int8x16_t w = load_group(type, at->codes + 16 * q, at->fine + 16 * q, g);
+            const int8x16_t w = wmat_planes(type) ? load_halves_group(type, at, q, g)
+                                                  : load_group(type, at->codes + 16 * q, g);
 
             UNROLL
             for (int i = 0; i < n_cols * planes; i++) {
@@ -160,11 +171,11 @@ ALWAYS_INLINE void tile_codes(enum dtype type, const int n_quarters, const int p
             if (wmat_sub(type) == 16)
                 add_sub_block(type, n_quarters, planes, n_cols, 16, &at, sum);
             at.codes += f.code_bytes;
-            if (type == DTYPE_Q8_0_PLANES)
-                at.fine += FINE_BLOCK;
             at.x += act_block_bytes(planes);
         }
         at.header = at.codes - 4 * row;
+        if (type == DTYPE_Q8_0_PLANES)
+            at.fine += FINE_TILE;
     }
     UNROLL
     for (int c = 0; c < n_cols; c++) {
@@ -197,6 +208,7 @@ ALWAYS_INLINE void tile_any(enum dtype type, const int planes, const struct tile
 
 WMAT_QUANTISED(DEFINE_TILES)
 DEFINE_TILES(DTYPE_Q8_0_PLANES)
+DEFINE_TILES(DTYPE_Q8_0_COARSE)
 
 static void run(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
@@ -208,11 +220,12 @@ static void run(
         run_f32(w, x, y, ldy, first, last);
         return;
     }
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define TILE(type) \
     case type: how.tile = TILE_OF(type, act_planes(x->kind)); break;
         WMAT_QUANTISED(TILE)
         TILE(DTYPE_Q8_0_PLANES)
+        TILE(DTYPE_Q8_0_COARSE)
 #undef TILE
     default: assert(!"codes are for quantised weights");
     }

@@ -48,9 +48,8 @@ ALWAYS_INLINE __m512i load_table(enum dtype type)
     return _mm512_broadcast_i32x4((__m128i)table);
 }
 
-/* Codes of group g of 16 rows, as unsigned bytes: wmat_word() for all lanes. fine: the lower halves
- * of a type in planes. */
-ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, const uint8_t *fine, int g)
+/* Codes of group g of 16 rows, as unsigned bytes: wmat_word() for all lanes. */
+ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, int g)
 {
     const __m512i two_bits = _mm512_set1_epi8(3);
     __m512i v, high;
@@ -59,16 +58,6 @@ ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, const ui
         return _mm512_shuffle_epi8(load_table(type), load_nibbles(codes, g));
     if (type == DTYPE_Q8_0)
         return _mm512_loadu_si512(codes + 64 * g);
-    if (type == DTYPE_Q8_0_PLANES) {
-        v = _mm512_loadu_si512(codes + g % 4 * 64);
-        high = _mm512_loadu_si512(fine + g % 4 * 64);
-        if (g < 4)
-            v = _mm512_slli_epi16(v, 4);
-        else
-            high = _mm512_srli_epi16(high, 4);
-        /* the mask's bits of the second, the others of the first: truth table 0xca */
-        return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), high, v, 0xca);
-    }
     if (type == DTYPE_Q2_K || type == DTYPE_Q3_K) {
         v = _mm512_loadu_si512(codes + g / 4 * 64);
         v = _mm512_and_si512(g % 4 ? _mm512_srli_epi16(v, g % 4 * 2) : v, two_bits);
@@ -93,6 +82,24 @@ ALWAYS_INLINE __m512i load_group(enum dtype type, const uint8_t *codes, const ui
         v = _mm512_ternarylogic_epi32(v, high, _mm512_set1_epi8(4), 0xf8);
     }
     return v;
+}
+
+/* The same of block j of a tile whose type is in planes: wmat_whole_word(). */
+ALWAYS_INLINE __m512i load_halves_group(enum dtype type, const uint8_t *tile, const uint8_t *codes,
+    const uint8_t *fine_tile, int j, int g)
+{
+    const __m512i low_bits = _mm512_set1_epi8(15);
+    __m512i upper = _mm512_loadu_si512(codes + g % 4 * 64), lower;
+    int shift;
+
+    if (g < 4)
+        upper = _mm512_slli_epi16(upper, 4);
+    if (!wmat_has_lower(type, g))
+        return _mm512_andnot_si512(low_bits, upper);
+    lower = _mm512_loadu_si512(wmat_lower(tile, fine_tile, j, g, &shift));
+    lower = _mm512_srl_epi16(lower, _mm_cvtsi32_si128(shift));
+    /* the mask's bits of the second, the others of the first: truth table 0xca */
+    return _mm512_ternarylogic_epi32(low_bits, lower, upper, 0xca);
 }
 
 #endif

@@ -264,14 +264,21 @@ ALWAYS_INLINE void store256(uint8_t *p, __m256i v)
     _mm256_storeu_si256((__m256i *)p, v);
 }
 
-/* All bits of the codes of group g of 8 rows. */
-ALWAYS_INLINE __m256i load_whole(enum dtype type, const uint8_t *codes, const uint8_t *fine, int g)
+/* All bits of the codes of group g of block b, 8 rows from 8 * h on. */
+ALWAYS_INLINE __m256i load_whole(
+    enum dtype type, const uint8_t *panel, const uint8_t *fine, int b, int h, int g)
 {
-    const __m256i v = load_group(type, codes, g);
+    const __m256i v = load_group(type, wmat_codes(type, panel, b) + 32 * h, g);
+    const uint8_t *line;
+    __m256i lower;
+    int shift;
 
     if (type != DTYPE_Q8_0_PLANES)
         return v;
-    return _mm256_or_si256(_mm256_slli_epi16(v, 4), load_group(type, fine, g));
+    line =
+        wmat_lower(wmat_tile(type, panel, b), fine + (size_t)(b / 2) * FINE_TILE, b % 2, g, &shift);
+    lower = _mm256_srl_epi16(load256(line + 32 * h), _mm_cvtsi32_si128(shift));
+    return _mm256_or_si256(_mm256_slli_epi16(v, 4), _mm256_and_si256(lower, _mm256_set1_epi8(15)));
 }
 
 /* n blocks of a panel from b0 on. The shorts of a step are bytes 0 and 2 of a group, then 1 and 3.
@@ -280,13 +287,12 @@ ALWAYS_INLINE void unpack(enum dtype type, const bool shorts, const uint8_t *pan
     const uint8_t *fine, int b0, int n, struct w_block *to)
 {
     for (int b = b0; b < b0 + n; b++, to++) {
-        const uint8_t *codes = wmat_codes(type, panel, b), *tile = wmat_tile(type, panel, b);
-        const uint8_t *low = type == DTYPE_Q8_0_PLANES ? fine + (size_t)b * FINE_BLOCK : NULL;
+        const uint8_t *tile = wmat_tile(type, panel, b);
 
         UNROLL
         for (int g = 0; g < 8; g++)
             for (int h = 0; h < HALVES; h++) {
-                const __m256i v = load_whole(type, codes + 32 * h, low ? low + 32 * h : NULL, g);
+                const __m256i v = load_whole(type, panel, fine, b, h, g);
 
                 if (shorts) {
                     store256(to->codes[2 * g][h], _mm256_and_si256(v, _mm256_set1_epi16(255)));
@@ -428,7 +434,7 @@ ALWAYS_INLINE void multiply_panel(
         const int b = p->n_blocks * i / n_slices, n = p->n_blocks * (i + 1) / n_slices - b;
         const size_t block = (size_t)p->first_block + (size_t)b;
         const uint8_t *next = data + w->panel_bytes + block * block_bytes;
-        const uint8_t *next_fine = wmat_fine(w, panel + 1) + block * FINE_BLOCK;
+        const uint8_t *next_fine = wmat_fine(w, panel + 1) + block * FINE_TILE / 2;
 
         unpack(type, is_shorts(type, planes), data, wmat_fine(w, panel), (int)block, n, wide->w);
         at.n_blocks = n;
@@ -441,7 +447,7 @@ ALWAYS_INLINE void multiply_panel(
             if (p->fetches)
                 at.fetch[0] = share(p, t, next, n, block_bytes);
             if (p->fetches && type == DTYPE_Q8_0_PLANES)
-                at.fetch[1] = share(p, t, next_fine, n, FINE_BLOCK);
+                at.fetch[1] = share(p, t, next_fine, n, FINE_TILE / 2);
             choose(type, planes)(c.n, &at);
         }
     }
@@ -479,7 +485,7 @@ void matmul_wide_avx2(
     void (*run)(struct wide * wide, const struct part *p, int first, int last) = NULL;
     struct wide wide;
 
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define CASE(type) \
     case type: run = multiply_##type; break;
         WMAT_QUANTISED(CASE)

@@ -35,7 +35,7 @@ ALWAYS_INLINE void unpack(
 
             UNROLL
             for (int g = 0; g < 8; g++)
-                _mm512_storeu_si512(to->codes[g], load_group(type, codes, NULL, g));
+                _mm512_storeu_si512(to->codes[g], load_group(type, codes, g));
             for (int h = 0; h < BLOCK_K / wmat_sub(type); h++)
                 to->scales[h] = load_scales(type, wmat_tile(type, from, b0 + b), j, h, 0);
         }

@@ -14,7 +14,7 @@ enum { WORDS = BLOCK_K / 4 };
 struct wmat wmat_init(const struct dtype_info *type, int rows, int k, const void *data)
 {
     const struct wmat_format f = wmat_format(type->type);
-    struct wmat w = {.type = type, .rows = rows, .k = k, .data = data};
+    struct wmat w = {.type = type, .rows = rows, .k = k, .data = data, .layout = type->type};
     const size_t n_blocks = (size_t)k / BLOCK_K;
 
     w.n_panels = (int)(((size_t)rows + PANEL_ROWS - 1) / PANEL_ROWS);
@@ -292,7 +292,7 @@ ALWAYS_INLINE void read_lane(
     enum dtype type, const uint8_t *panel, const uint8_t *fine, int r, int k, float *out)
 {
     for (int b = 0; b < k / BLOCK_K; b++) {
-        const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
+        const uint8_t *tile = wmat_tile(type, panel, b);
         const int j = b % wmat_format(type).tile_blocks;
 
         for (int half = 0; half < 2; half++) {
@@ -300,7 +300,7 @@ ALWAYS_INLINE void read_lane(
             const float scale = wmat_scale(type, tile, j, half, r, &base);
 
             for (int g = 4 * half; g < 4 * half + 4; g++) {
-                const uint32_t word = wmat_whole_word(type, codes, fine, b, r, g);
+                const uint32_t word = wmat_whole_word(type, panel, fine, b, r, g);
 
                 for (int i = 0; i < 4; i++)
                     *out++ = wmat_decode(type, scale, base, wmat_value(type, word, i));
@@ -325,7 +325,7 @@ void wmat_read_row(const struct wmat *w, int row, float *out)
     const uint8_t *panel = w->data + (size_t)(row / PANEL_ROWS) * w->panel_bytes;
     const int r = row % PANEL_ROWS;
 
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define READ(t) \
     case t: read_lane(t, panel, wmat_fine(w, row / PANEL_ROWS), r, w->k, out); break;
         WMAT_QUANTISED(READ)
@@ -333,4 +333,12 @@ void wmat_read_row(const struct wmat *w, int row, float *out)
 #undef READ
     default: read_dense(w, panel, r, out);
     }
+    for (int b = 0; w->strong && b < w->k / BLOCK_K; b++)
+        for (int i = 0; i < STRONG; i++) {
+            const int from = w->strong[b * STRONG + i];
+            const float value = out[b * BLOCK_K + i];
+
+            out[b * BLOCK_K + i] = out[b * BLOCK_K + from];
+            out[b * BLOCK_K + from] = value;
+        }
 }

@@ -9,7 +9,7 @@
 ALWAYS_INLINE void block_floats(enum dtype type, const uint8_t *panel, const uint8_t *fine, int b,
     float *restrict out, size_t ld)
 {
-    const uint8_t *tile = wmat_tile(type, panel, b), *codes = wmat_codes(type, panel, b);
+    const uint8_t *tile = wmat_tile(type, panel, b);
     const int j = b % wmat_format(type).tile_blocks;
     float scale[2][PANEL_ROWS], base[2][PANEL_ROWS];
 
@@ -20,7 +20,7 @@ ALWAYS_INLINE void block_floats(enum dtype type, const uint8_t *panel, const uin
         uint32_t words[PANEL_ROWS];
 
         for (int r = 0; r < PANEL_ROWS; r++)
-            words[r] = wmat_whole_word(type, codes, fine, b, r, g);
+            words[r] = wmat_whole_word(type, panel, fine, b, r, g);
         for (int i = 0; i < 4; i++, out += ld)
             for (int r = 0; r < PANEL_ROWS; r++)
                 out[r] = wmat_decode(
@@ -57,6 +57,18 @@ ALWAYS_INLINE void dense_floats(
     }
 }
 
+/* Brings a block's strong columns back to where they belong. */
+ALWAYS_INLINE void swap_rows(const uint8_t *strong, float *out, size_t ld)
+{
+    for (int i = 0; i < STRONG; i++)
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            const float value = out[i * ld + r];
+
+            out[i * ld + r] = out[strong[i] * ld + r];
+            out[strong[i] * ld + r] = value;
+        }
+}
+
 /* The contract of wmat_panel_floats(), for one panel. */
 ALWAYS_INLINE void panel_floats(
     const struct wmat *w, int panel_index, int k0, int n, float *restrict out, size_t ld)
@@ -64,7 +76,7 @@ ALWAYS_INLINE void panel_floats(
     const uint8_t *panel = w->data + (size_t)panel_index * w->panel_bytes;
     const uint8_t *fine = wmat_fine(w, panel_index);
 
-    switch (wmat_layout(w)) {
+    switch (w->layout) {
 #define FLOATS(t)                                                               \
     case t:                                                                     \
         for (int i = 0; i < n; i += BLOCK_K)                                    \
@@ -73,10 +85,13 @@ ALWAYS_INLINE void panel_floats(
         WMAT_QUANTISED(FLOATS)
         FLOATS(DTYPE_Q8_0_PLANES)
 #undef FLOATS
+    case DTYPE_Q8_0_COARSE: break; /* none are asked for */
     case DTYPE_F32: dense_floats(DTYPE_F32, panel, k0, n, out, ld); break;
     case DTYPE_F16: dense_floats(DTYPE_F16, panel, k0, n, out, ld); break;
     case DTYPE_BF16: dense_floats(DTYPE_BF16, panel, k0, n, out, ld); break;
     }
+    for (int i = 0; w->strong && i < n; i += BLOCK_K)
+        swap_rows(w->strong + (k0 + i) / BLOCK_K * STRONG, out + i * ld, ld);
 }
 
 #endif

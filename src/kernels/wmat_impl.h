@@ -20,7 +20,7 @@
  *
  * Headers, arrays over the 16 rows:
  *
- *   Q8_0 Q4_0 Q5_0 IQ4_NL  f16 d[2][16]    (and Q8_0_PLANES, whose lower halves lie elsewhere)
+ *   Q8_0 Q4_0 Q5_0 IQ4_NL  f16 d[2][16]    (Q8_0_PLANES and _COARSE: and more, wmat_planes.h)
  *   Q4_1 Q5_1              f16 d[16], m[16]
  *   MXFP4                  u8 e[4][16]
  *   Q2_K                   f16 d[16], dmin[16]; u8 scale and min nibbles [16][16]
@@ -53,8 +53,9 @@ ALWAYS_INLINE struct wmat_format wmat_format(enum dtype type)
 {
     switch (type) {
     case DTYPE_Q8_0: return (struct wmat_format){2, 64, 512};
-    case DTYPE_Q4_0:
     case DTYPE_Q8_0_PLANES:
+    case DTYPE_Q8_0_COARSE: return (struct wmat_format){2, 128, 256};
+    case DTYPE_Q4_0:
     case DTYPE_IQ4_NL: return (struct wmat_format){2, 64, 256};
     case DTYPE_Q5_0: return (struct wmat_format){2, 64, 320};
     case DTYPE_Q4_1: return (struct wmat_format){1, 64, 256};
@@ -83,7 +84,8 @@ ALWAYS_INLINE int wmat_zero(enum dtype type)
 {
     switch (type) {
     case DTYPE_Q8_0:
-    case DTYPE_Q8_0_PLANES: return 128;
+    case DTYPE_Q8_0_PLANES:
+    case DTYPE_Q8_0_COARSE: return 128;
     case DTYPE_Q4_0: return 8;
     case DTYPE_Q5_0: return 16;
     case DTYPE_Q3_K: return 4;

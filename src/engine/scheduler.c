@@ -63,7 +63,7 @@ static void wake(struct sched *s)
         s->o.wake(s->o.wake_ud);
 }
 
-static bool any_in(const struct sched *s, enum choice_state state)
+bool sched_any_in(const struct sched *s, enum choice_state state)
 {
     for (int i = 0; i < s->n_live; i++) {
         if (s->live[i]->state == state)
@@ -112,7 +112,7 @@ void sched_end(struct sched *s, struct choice *c, const struct finish *finish)
     s->news = true;
 }
 
-static void end_plainly(struct sched *s, struct choice *c, enum finish_reason reason)
+void sched_end_plainly(struct sched *s, struct choice *c, enum finish_reason reason)
 {
     struct finish f = {.reason = reason, .stop = -1, .stop_id = -1};
 
@@ -171,7 +171,7 @@ static void reap(struct sched *s)
         if (atomic_load(&c->job->released))
             forget(s, c);
         else if (c->job->deadline_ns && now >= c->job->deadline_ns)
-            end_plainly(s, c, FINISH_TIMEOUT);
+            sched_end_plainly(s, c, FINISH_TIMEOUT);
     }
     sweep(s);
 }
@@ -179,7 +179,7 @@ static void reap(struct sched *s)
 void sched_end_all(struct sched *s, enum finish_reason reason)
 {
     for (int i = 0; i < s->n_live; i++)
-        end_plainly(s, s->live[i], reason);
+        sched_end_plainly(s, s->live[i], reason);
     sweep(s);
     wake(s);
 }
@@ -233,11 +233,11 @@ bool sched_has_room(const struct sched *s, const struct job *j)
         return true;
     if (s->embeds)
         return sched_embed_has_room(s, j);
-    return s->n_running + j->params.n <= s->o.max_sequences && !any_in(s, CHOICE_PREEMPTED) &&
+    return s->n_running + j->params.n <= s->o.max_sequences && !sched_any_in(s, CHOICE_PREEMPTED) &&
            pages_suffice(s, j->n_prompt, j->params.n);
 }
 
-static void insert_live(struct sched *s, int at, struct choice *c)
+void sched_insert_live(struct sched *s, int at, struct choice *c)
 {
     if (s->n_live == s->live_cap) {
         s->live_cap = s->live_cap ? 2 * s->live_cap : 32;
@@ -256,7 +256,7 @@ void sched_admit(struct sched *s, struct job *j)
     c->state = CHOICE_PREFILL;
     j->n_left = j->params.n;
     s->n_running += j->params.n;
-    insert_live(s, s->n_live, c);
+    sched_insert_live(s, s->n_live, c);
     histogram_add(&s->stats.queue_time, (double)(clock_ns() - j->submit_ns) / 1e9);
     job_post_started(j);
     s->news = true;
@@ -286,9 +286,7 @@ static struct choice *younger_holder(struct sched *s, const struct choice *c)
     return NULL;
 }
 
-/* Makes the next n positions of c writable, at the cost of younger choices. False: c waits, with
- * what it has, for older ones to end. */
-static bool make_room(struct sched *s, struct choice *c, int n)
+bool sched_make_room(struct sched *s, struct choice *c, int n)
 {
     while (!kv_reserve(s->kv, &c->kv, c->past, c->past + n)) {
         struct choice *victim = younger_holder(s, c);
@@ -327,7 +325,7 @@ static int gather_rows(struct sched *s)
     for (int i = 0; i < s->n_live && n < s->o.max_sequences; i++) {
         struct choice *c = s->live[i];
 
-        if (c->state != CHOICE_DECODE || !make_room(s, c, 1))
+        if (c->state != CHOICE_DECODE || !sched_make_room(s, c, 1))
             continue;
         s->rows[n] = c;
         s->seqs[n] = (struct graph_seq){
@@ -344,7 +342,7 @@ static int gather_rows(struct sched *s)
     return n;
 }
 
-static void advance(struct sched *s, struct choice *c, int n)
+void sched_advance(struct sched *s, struct choice *c, int n)
 {
     c->past += n;
     kv_commit(s->kv, &c->kv, c->tokens, c->past);
@@ -361,7 +359,7 @@ static double decode(struct sched *s)
         return 0;
     graph_run(s->rt->decode, kv_memory(s->kv), s->seqs, n);
     for (int i = 0; i < n; i++) {
-        advance(s, s->rows[i], 1);
+        sched_advance(s, s->rows[i], 1);
     }
     sched_sample(s, n);
     for (int i = 0; i < n; i++)
@@ -369,224 +367,32 @@ static double decode(struct sched *s)
     return (double)(clock_ns() - start) / 1e6;
 }
 
-/* ---- prompts ---- */
-
-/* The prompt is computed: its other choices come to be, and each draws its first token from the
- * same row or list. */
-static void begin_answers(struct sched *s, struct choice *first, const struct shortlist *list)
-{
-    struct job *j = first->job;
-    int at = 0, n = j->params.n;
-
-    while (s->live[at] != first)
-        at++;
-    for (int i = 1; i < n; i++) {
-        struct choice *c = choice_create(j, i, s->o.ctx_tokens);
-
-        c->forked = true;
-        c->n_cached = first->n_cached;
-        c->past = first->past;
-        kv_share(s->kv, &c->kv, &first->kv);
-        insert_live(s, at + i, c);
-    }
-    first->forked = true;
-    for (int i = 0; i < n; i++) {
-        struct choice *c = s->live[at + i];
-
-        c->state = CHOICE_DECODE;
-        if (j->max_tokens > 0) {
-            sched_sample_row(s, c, s->samplers[0], 0, list);
-            sched_accept(s, c);
-        } else {
-            end_plainly(s, c, FINISH_LENGTH); /* j is gone after the last one */
-        }
-    }
-}
-
-static void prompt_done(struct sched *s, struct choice *c, const struct shortlist *list)
-{
-    struct job *j = c->job;
-
-    if (choice_answered(c) > 0) {
-        c->state = CHOICE_DECODE; /* computed again after a preemption */
-        return;
-    }
-    s->stats.prompt_tokens += (uint64_t)j->n_prompt;
-    s->stats.cached_tokens += (uint64_t)c->n_cached;
-    if (j->params.prompt_logprobs)
-        sched_post_prompt(s, c);
-    begin_answers(s, c, list);
-}
-
-/* What others have computed of this prompt by now need not be computed again. The last token is,
- * for its logits. */
-static void adopt_known(struct sched *s, struct choice *c)
-{
-    int past = kv_adopt(s->kv, &c->kv, c->tokens, c->past, choice_target(c) - 1);
-
-    if (choice_answered(c) == 0)
-        c->n_cached += past - c->past;
-    c->past = past;
-}
-
-static bool scores(const struct choice *c)
-{
-    return choice_answered(c) == 0 && c->job->params.prompt_logprobs;
-}
-
-/* At most n: how many prompt tokens of c are to be computed now. */
-static int piece_size(const struct sched *s, const struct choice *c, int n)
-{
-    int left = choice_target(c) - c->past;
-
-    n = n < s->pace.max_chunk ? n : s->pace.max_chunk;
-    n = scores(c) && n > PROMPT_ROWS ? PROMPT_ROWS : n;
-    if (n >= left)
-        return left;
-    /* Ending with a page lets this prompt take over what others make known meanwhile. */
-    return n > KV_PAGE ? n - (c->past + n) % KV_PAGE : n;
-}
-
-/* Computes up to n tokens of c's prompt; returns how many, 0 when there are no pages. */
-static int prefill_some(struct sched *s, struct choice *c, int n)
-{
-    bool first_answer = choice_answered(c) == 0, scored = scores(c);
-    int64_t start = clock_ns();
-    struct graph_seq seq;
-
-    if (!scored)
-        adopt_known(s, c);
-    n = piece_size(s, c, n);
-    if (!make_room(s, c, n)) {
-        c->stalled = true;
-        return 0;
-    }
-    seq = (struct graph_seq){
-        .past = c->past,
-        .n_tokens = n,
-        .tokens = &c->tokens[c->past],
-        .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
-        .logits = s->logits,
-    };
-    if (scored) {
-        seq.n_logits = n;
-    } else if (first_answer && c->past + n == choice_target(c)) {
-        seq.n_logits = c->job->max_tokens > 0;
-        seq.best = sched_shortlist(s, c, 0);
-    }
-    graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
-    pace_measured(&s->pace, n, (double)(clock_ns() - start) / 1e6);
-    advance(s, c, n);
-    if (scored)
-        sched_score_prompt(s, c, n);
-    if (c->past == choice_target(c)) {
-        if (scored) /* the row to draw from is the last */
-            memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
-                (size_t)s->rt->hp.vocab * sizeof(float));
-        prompt_done(s, c, seq.best);
-    }
-    return n;
-}
-
-/* The piece that c would compute next is what an older prompt computes now: better to wait and take
- * it over. The oldest never waits, so there is always one that computes. */
-static bool follows(const struct sched *s, const struct choice *c)
-{
-    if (choice_target(c) - 1 < c->past + KV_PAGE)
-        return false;
-    for (int i = 0; i < s->n_live && s->live[i] != c; i++) {
-        const struct choice *o = s->live[i];
-
-        if (o->state == CHOICE_PREFILL && !o->stalled && !scores(o) &&
-            choice_target(o) >= c->past + KV_PAGE && kv_same_text(s->kv, &o->kv, &c->kv) &&
-            memcmp(o->tokens + c->past, c->tokens + c->past, KV_PAGE * sizeof(*c->tokens)) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool can_compute(struct sched *s, struct choice *c)
-{
-    if (c->state != CHOICE_PREFILL || c->stalled)
-        return false;
-    if (scores(c))
-        return true;
-    adopt_known(s, c);
-    return !follows(s, c);
-}
-
-static struct choice *oldest_prompt(struct sched *s)
-{
-    for (int i = 0; i < s->n_live; i++) {
-        if (can_compute(s, s->live[i]))
-            return s->live[i];
-    }
-    return NULL;
-}
-
-static struct choice *shortest_prompt(struct sched *s)
-{
-    struct choice *best = NULL;
-
-    for (int i = 0; i < s->n_live; i++) {
-        struct choice *c = s->live[i];
-
-        if (!can_compute(s, c))
-            continue;
-        if (!best || choice_target(c) - c->past < choice_target(best) - best->past)
-            best = c;
-    }
-    return best;
-}
-
-static void publish(struct sched *s)
+void sched_publish(struct sched *s)
 {
     if (s->news)
         wake(s);
     s->news = false;
 }
 
-/* Half of the budget for those with the least left, then the one that came first, then whoever. */
-static void prefill(struct sched *s, int budget)
-{
-    struct choice *oldest, *c;
-    int spent = 0;
-
-    for (int i = 0; i < s->n_live; i++)
-        s->live[i]->stalled = false;
-    oldest = oldest_prompt(s);
-    while (oldest && spent < budget / 2 && (c = shortest_prompt(s)) && c != oldest) {
-        spent += prefill_some(s, c, budget / 2 - spent);
-        publish(s);
-    }
-    if (oldest && oldest->state == CHOICE_PREFILL)
-        spent += prefill_some(s, oldest, budget - spent);
-    publish(s);
-    while (oldest && spent < budget && (c = shortest_prompt(s))) {
-        spent += prefill_some(s, c, budget - spent);
-        publish(s);
-    }
-}
-
 static void generate(struct sched *s)
 {
     double decode_ms = decode(s);
 
-    publish(s);
-    if (any_in(s, CHOICE_PREFILL))
-        prefill(s, pace_budget(&s->pace, any_in(s, CHOICE_DECODE) ? decode_ms : 0));
+    sched_publish(s);
+    if (sched_any_in(s, CHOICE_PREFILL))
+        sched_prefill(s, pace_budget(&s->pace, sched_any_in(s, CHOICE_DECODE) ? decode_ms : 0));
 }
 
 void sched_step(struct sched *s)
 {
     reap(s);
     readmit(s);
-    publish(s);
+    sched_publish(s);
     if (s->embeds)
         sched_embed(s);
     else
         generate(s);
-    publish(s);
+    sched_publish(s);
     sweep(s);
     s->stats.steps++;
 }

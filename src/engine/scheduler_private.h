@@ -1,5 +1,5 @@
-/* scheduler_private.h - the scheduler's state, shared by scheduler.c (who computes) and draw.c
- * (what becomes of the logits). */
+/* scheduler_private.h - the scheduler's state, shared by scheduler.c (who runs), prefill.c (what a
+ * step computes of prompts) and draw.c (what becomes of the logits). */
 #ifndef ENGINE_SCHEDULER_PRIVATE_H
 #define ENGINE_SCHEDULER_PRIVATE_H
 
@@ -45,6 +45,22 @@ struct sched {
 
 /* ---- scheduler.c ---- */
 void sched_end(struct sched *s, struct choice *c, const struct finish *finish);
+/* Between two tokens, with what was answered. */
+void sched_end_plainly(struct sched *s, struct choice *c, enum finish_reason reason);
+bool sched_any_in(const struct sched *s, enum choice_state state);
+void sched_insert_live(struct sched *s, int at, struct choice *c);
+/* Makes the next n positions of c writable, at the cost of younger choices. False: c waits, with
+ * what it has, for older ones to end. */
+bool sched_make_room(struct sched *s, struct choice *c, int n);
+/* The next n positions of c are computed. */
+void sched_advance(struct sched *s, struct choice *c, int n);
+/* Wakes the reader if there is news for it. */
+void sched_publish(struct sched *s);
+
+/* ---- prefill.c ---- */
+/* Computes about `budget` tokens of prompts, at least some; prompts that are complete begin to
+ * answer. */
+void sched_prefill(struct sched *s, int budget);
 
 /* ---- embed.c ---- */
 /* Room in the run that comes next. */

@@ -1,15 +1,20 @@
 #include "fake.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <pthread.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <cmocka.h>
 
 #include "base/mem.h"
 #include "engine/runtime.h"
 #include "model/chat.h"
+#include "harness.h"
 
 struct fake fake;
 
@@ -438,4 +443,15 @@ int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat
         r = tokenizer_encode(t, text.data, text.len, true, out, err);
     buf_free(&text);
     return r;
+}
+
+void fake_assert_answer(const struct answer *a, int32_t *ids, int n, int max)
+{
+    int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
+
+    memcpy(all, ids, (size_t)n * sizeof(*ids));
+    fake_answer(all, n, max, true);
+    assert_int_equal(a->n, max);
+    assert_memory_equal(a->ids, all + n, (size_t)max * sizeof(*ids));
+    free(all);
 }

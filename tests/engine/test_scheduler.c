@@ -40,19 +40,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void assert_answer(const struct answer *a, int32_t *ids, int n, int max)
-{
-    int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
-
-    memcpy(all, ids, (size_t)n * sizeof(*ids));
-    fake_answer(all, n, max, true);
-    assert_int_equal(a->n, max);
-    assert_memory_equal(a->ids, all + n, (size_t)max * sizeof(*ids));
-    free(all);
-}
-
-/* ---- batches and chunks ---- */
-
 static void running_answers_decode_together(void **state)
 {
     int32_t ids[4][50];
@@ -71,172 +58,13 @@ static void running_answers_decode_together(void **state)
     for (int i = 0; i < 4; i++) {
         struct result r = harness_collect(&h, jobs[i], 1);
 
-        assert_answer(&r.answers[0], ids[i], 50, 30);
+        fake_assert_answer(&r.answers[0], ids[i], 50, 30);
         result_free(&r);
     }
     harness_wait_idle(&h);
     for (int i = 0; i < fake.n_runs; i++)
         most = fake.runs[i].decode && fake.runs[i].n_seqs > most ? fake.runs[i].n_seqs : most;
     assert_int_equal(most, 4);
-}
-
-static void chunks_of_any_size_give_the_same(void **state)
-{
-    static const int chunks[] = {1, 7, 64, 512};
-    int32_t ids[600];
-
-    harness_prompt(ids, 600, 3);
-    for (int c = 0; c < 4; c++) {
-        struct job_params p = harness_greedy(ids, 600, 20), stream = harness_greedy(ids, 3, 1500);
-        struct job *j, *prompt;
-        struct result r;
-        int largest = 0;
-
-        /* Another answer runs all the while, so that the chunk of the setting counts. */
-        fake_reset();
-        opts.prefill_chunk = chunks[c];
-        harness_open(&h, &opts);
-        fake_close_gate();
-        j = harness_submit(&h, &stream);
-        fake_wait_blocked();
-        fake_pass(2);
-        fake_wait_blocked();
-        fake.n_runs = 0;
-        prompt = harness_submit(&h, &p); /* before the other answer can end */
-        fake_open_gate();
-        r = harness_collect(&h, prompt, 1);
-        assert_answer(&r.answers[0], ids, 600, 20);
-        result_free(&r);
-        job_release(j);
-        harness_wait_idle(&h);
-        for (int i = 0; i < fake.n_runs; i++) {
-            if (!fake.runs[i].decode && fake.runs[i].n_tokens > largest)
-                largest = fake.runs[i].n_tokens;
-        }
-        assert_int_equal(largest, chunks[c]);
-        harness_close(&h);
-        h.e = NULL;
-    }
-}
-
-static void answers_flow_while_a_long_prompt_comes_in(void **state)
-{
-    static int32_t ids[1000];
-    struct job_params long_prompt = harness_greedy(ids, 1000, 1);
-    struct job_params stream = harness_greedy(ids, 10, 200);
-    struct job *a, *b;
-    struct result r;
-    int decodes = 0, chunks = 0;
-
-    harness_prompt(ids, 1000, 1);
-    opts.prefill_chunk = 50;
-    harness_open(&h, &opts);
-    fake_close_gate();
-    a = harness_submit(&h, &stream);
-    fake_wait_blocked();
-    fake_pass(2);
-    fake_wait_blocked();
-    b = harness_submit(&h, &long_prompt);
-    fake.n_runs = 0;
-    fake_open_gate();
-    r = harness_collect(&h, b, 1);
-    assert_answer(&r.answers[0], ids, 1000, 1);
-    result_free(&r);
-    r = harness_collect(&h, a, 1);
-    result_free(&r);
-    harness_wait_idle(&h);
-    for (int i = 0; i < fake.n_runs && chunks < 20; i++) {
-        decodes += fake.runs[i].decode;
-        chunks += !fake.runs[i].decode;
-    }
-    assert_int_equal(chunks, 20);
-    assert_in_range(decodes, 20, 22);
-}
-
-static void short_prompts_do_not_wait_for_long_ones(void **state)
-{
-    static int32_t ids[2000];
-    struct job_params long_prompt = harness_greedy(ids, 2000, 1),
-                      small = harness_greedy(ids, 20, 1);
-    struct job *slow, *quick;
-    struct result r;
-
-    harness_prompt(ids, 2000, 1);
-    harness_open(&h, &opts);
-    fake_close_gate();
-    slow = harness_submit(&h, &long_prompt);
-    fake_wait_blocked();
-    quick = harness_submit(&h, &small);
-    fake_pass(2); /* the long one's first piece, and the whole short prompt */
-    fake_wait_blocked();
-    r = harness_collect(&h, quick, 1);
-    assert_answer(&r.answers[0], ids, 20, 1);
-    result_free(&r);
-    assert_int_equal(fake.runs[1].n_tokens, 20);
-    fake_open_gate();
-    r = harness_collect(&h, slow, 1);
-    assert_answer(&r.answers[0], ids, 2000, 1);
-    result_free(&r);
-}
-
-static void long_and_short_prompts_share_the_time(void **state)
-{
-    static int32_t ids[2000];
-    struct job_params long_prompt = harness_greedy(ids, 2000, 1);
-    struct job_params small = harness_greedy(ids + 1, 300, 1);
-    struct job *slow, *quick[3];
-    struct result r;
-    int of_long = 0, of_small = 0;
-
-    harness_prompt(ids, 2000, 1);
-    ids[0] = FAKE_BYTE; /* tells the long one in the log */
-    harness_open(&h, &opts);
-    fake_close_gate();
-    slow = harness_submit(&h, &long_prompt);
-    fake_wait_blocked();
-    for (int i = 0; i < 3; i++)
-        quick[i] = harness_submit(&h, &small);
-    fake_pass(1);
-    fake_wait_blocked();
-    fake.n_runs = 0;
-    fake_open_gate();
-    for (int i = 0; i < 3; i++) {
-        r = harness_collect(&h, quick[i], 1);
-        assert_answer(&r.answers[0], ids + 1, 300, 1);
-        result_free(&r);
-    }
-    r = harness_collect(&h, slow, 1);
-    assert_answer(&r.answers[0], ids, 2000, 1);
-    result_free(&r);
-    harness_wait_idle(&h);
-    for (int i = 0; i < fake.n_runs && of_small < 900; i++) {
-        if (fake.runs[i].first_id == ids[0])
-            of_long += fake.runs[i].n_tokens;
-        else
-            of_small += fake.runs[i].n_tokens;
-        /* Neither gets ahead of the other by more than a step. */
-        assert_in_range(of_long - of_small + 600, 0, 1200);
-    }
-    assert_int_equal(of_small, 900);
-}
-
-static void the_budget_keeps_the_target(void **state)
-{
-    struct pace p = {.max_chunk = 512, .target_ms = 50};
-
-    assert_int_equal(pace_budget(&p, 0), 128);
-    assert_int_equal(pace_budget(&p, 10), PACE_SMALLEST);
-    for (int i = 0; i < 30; i++) /* 4 tokens a ms */
-        pace_measured(&p, 100, 25);
-    assert_int_equal(pace_budget(&p, 10), 160); /* 40 ms are left */
-    assert_int_equal(pace_budget(&p, 49), 96);  /* half of the decode run's time at least */
-    assert_int_equal(pace_budget(&p, 0), 512);
-    for (int i = 0; i < 30; i++) /* a big model: 0.1 tokens a ms */
-        pace_measured(&p, 32, 320);
-    assert_int_equal(pace_budget(&p, 300), PACE_SMALLEST);
-    assert_int_equal(pace_budget(&p, 0), PACE_SMALLEST);
-    p.fixed = 7;
-    assert_int_equal(pace_budget(&p, 10), 7);
 }
 
 static void a_decode_step_allocates_nothing(void **state)
@@ -299,7 +127,7 @@ static void a_released_waiting_job_leaves_the_queue(void **state)
     r = harness_collect(&h, a, 1);
     result_free(&r);
     r = harness_collect(&h, c, 1);
-    assert_answer(&r.answers[0], ids, 10, 5);
+    fake_assert_answer(&r.answers[0], ids, 10, 5);
     result_free(&r);
 }
 
@@ -346,7 +174,7 @@ static void a_released_answer_stops_within_a_step(void **state)
     fake_open_gate();
     r = harness_collect(&h, b, 2);
     for (int i = 0; i < 2; i++)
-        assert_answer(&r.answers[i], ids, 10, 20);
+        fake_assert_answer(&r.answers[i], ids, 10, 20);
     result_free(&r);
     harness_wait_idle(&h);
     assert_int_equal(fake.runs[n_runs].n_seqs, 3);
@@ -420,7 +248,7 @@ static void cancel_all_ends_everything(void **state)
     /* The engine lives on. */
     p.max_tokens = 5;
     r = harness_run(&h, &p);
-    assert_answer(&r.answers[0], ids, 10, 5);
+    fake_assert_answer(&r.answers[0], ids, 10, 5);
     result_free(&r);
     engine_cancel_all(h.e);
 }
@@ -441,7 +269,7 @@ static void a_stopped_engine_finishes_what_runs(void **state)
     assert_int_equal(job_submit(&b, h.e, &p, NULL, &err), GD_ESTOPPING);
     fake_open_gate();
     r = harness_collect(&h, a, 1);
-    assert_answer(&r.answers[0], ids, 10, 50);
+    fake_assert_answer(&r.answers[0], ids, 10, 50);
     result_free(&r);
 }
 
@@ -506,7 +334,7 @@ static void a_full_queue_is_busy(void **state)
     for (int i = 0; i < 3; i++) {
         struct result r = harness_collect(&h, jobs[i], 1);
 
-        assert_answer(&r.answers[0], ids, 10, 5);
+        fake_assert_answer(&r.answers[0], ids, 10, 5);
         result_free(&r);
     }
     harness_wait_idle(&h);
@@ -567,11 +395,6 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(running_answers_decode_together),
-        CASE(chunks_of_any_size_give_the_same),
-        CASE(answers_flow_while_a_long_prompt_comes_in),
-        CASE(short_prompts_do_not_wait_for_long_ones),
-        CASE(long_and_short_prompts_share_the_time),
-        CASE(the_budget_keeps_the_target),
         CASE(a_decode_step_allocates_nothing),
         CASE(a_released_waiting_job_leaves_the_queue),
         CASE(a_released_prompt_stops_within_a_step),

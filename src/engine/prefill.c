@@ -1,0 +1,219 @@
+/* prefill.c - which prompts a step computes, how much of them, and how answers begin. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/choice.h"
+#include "engine/scheduler.h"
+#include "engine/scheduler_private.h"
+
+/* The prompt is computed: its other choices come to be, and each draws its first token from the
+ * same row or list. */
+static void begin_answers(struct sched *s, struct choice *first, const struct shortlist *list)
+{
+    struct job *j = first->job;
+    int at = 0, n = j->params.n;
+
+    while (s->live[at] != first)
+        at++;
+    for (int i = 1; i < n; i++) {
+        struct choice *c = choice_create(j, i, s->o.ctx_tokens);
+
+        c->forked = true;
+        c->n_cached = first->n_cached;
+        c->past = first->past;
+        kv_share(s->kv, &c->kv, &first->kv);
+        sched_insert_live(s, at + i, c);
+    }
+    first->forked = true;
+    for (int i = 0; i < n; i++) {
+        struct choice *c = s->live[at + i];
+
+        c->state = CHOICE_DECODE;
+        if (j->max_tokens > 0) {
+            sched_sample_row(s, c, s->samplers[0], 0, list);
+            sched_accept(s, c);
+        } else {
+            sched_end_plainly(s, c, FINISH_LENGTH); /* j is gone after the last one */
+        }
+    }
+}
+
+static void prompt_done(struct sched *s, struct choice *c, const struct shortlist *list)
+{
+    struct job *j = c->job;
+
+    if (choice_answered(c) > 0) {
+        c->state = CHOICE_DECODE; /* computed again after a preemption */
+        return;
+    }
+    s->stats.prompt_tokens += (uint64_t)j->n_prompt;
+    s->stats.cached_tokens += (uint64_t)c->n_cached;
+    if (j->params.prompt_logprobs)
+        sched_post_prompt(s, c);
+    if (c->past < choice_target(c))
+        c->state = CHOICE_DECODE; /* whose run gives the first token, too */
+    else
+        begin_answers(s, c, list);
+}
+
+/* What others have computed of this prompt by now need not be computed again. The last token is,
+ * for its logits. */
+static void adopt_known(struct sched *s, struct choice *c)
+{
+    int past = kv_adopt(s->kv, &c->kv, c->tokens, c->past, choice_target(c) - 1);
+
+    if (choice_answered(c) == 0)
+        c->n_cached += past - c->past;
+    c->past = past;
+}
+
+static bool scores(const struct choice *c)
+{
+    return choice_answered(c) == 0 && c->job->params.prompt_logprobs;
+}
+
+/* Where c's prompt ends for the prefill graph. Beside answers the last token is left to their next
+ * decode run, which reads the head anyway: for one row it is most of a small model. */
+static int prefill_target(const struct sched *s, const struct choice *c)
+{
+    const bool leaves_one = sched_any_in(s, CHOICE_DECODE) && choice_answered(c) == 0 &&
+                            !scores(c) && c->job->params.n == 1 && c->job->max_tokens > 0;
+
+    return choice_target(c) - leaves_one;
+}
+
+/* At most n: how many prompt tokens of c are to be computed now. */
+static int piece_size(const struct sched *s, const struct choice *c, int n)
+{
+    int left = prefill_target(s, c) - c->past;
+
+    n = n < s->pace.max_chunk ? n : s->pace.max_chunk;
+    n = scores(c) && n > PROMPT_ROWS ? PROMPT_ROWS : n;
+    if (n >= left)
+        return left;
+    /* Ending with a page lets this prompt take over what others make known meanwhile. */
+    return n > KV_PAGE ? n - (c->past + n) % KV_PAGE : n;
+}
+
+/* Computes up to n tokens of c's prompt; returns how many, 0 when there are no pages. */
+static int prefill_some(struct sched *s, struct choice *c, int n)
+{
+    bool first_answer = choice_answered(c) == 0, scored = scores(c), ends;
+    int64_t start = clock_ns();
+    struct graph_seq seq;
+
+    if (!scored)
+        adopt_known(s, c);
+    n = piece_size(s, c, n);
+    if (n == 0) { /* known but for the last token */
+        prompt_done(s, c, NULL);
+        return 0;
+    }
+    if (!sched_make_room(s, c, n)) {
+        c->stalled = true;
+        return 0;
+    }
+    seq = (struct graph_seq){
+        .past = c->past,
+        .n_tokens = n,
+        .tokens = &c->tokens[c->past],
+        .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
+        .logits = s->logits,
+    };
+    if (scored) {
+        seq.n_logits = n;
+    } else if (first_answer && c->past + n == choice_target(c)) {
+        seq.n_logits = c->job->max_tokens > 0;
+        seq.best = sched_shortlist(s, c, 0);
+    }
+    ends = c->past + n == prefill_target(s, c);
+    graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
+    pace_measured(&s->pace, n, (double)(clock_ns() - start) / 1e6);
+    sched_advance(s, c, n);
+    if (scored)
+        sched_score_prompt(s, c, n);
+    if (ends) {
+        if (scored) /* the row to draw from is the last */
+            memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
+                (size_t)s->rt->hp.vocab * sizeof(float));
+        prompt_done(s, c, seq.best);
+    }
+    return n;
+}
+
+/* The piece that c would compute next is what an older prompt computes now: better to wait and take
+ * it over. The oldest never waits, so there is always one that computes. */
+static bool follows(const struct sched *s, const struct choice *c)
+{
+    if (choice_target(c) - 1 < c->past + KV_PAGE)
+        return false;
+    for (int i = 0; i < s->n_live && s->live[i] != c; i++) {
+        const struct choice *o = s->live[i];
+
+        if (o->state == CHOICE_PREFILL && !o->stalled && !scores(o) &&
+            choice_target(o) >= c->past + KV_PAGE && kv_same_text(s->kv, &o->kv, &c->kv) &&
+            memcmp(o->tokens + c->past, c->tokens + c->past, KV_PAGE * sizeof(*c->tokens)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool can_compute(struct sched *s, struct choice *c)
+{
+    if (c->state != CHOICE_PREFILL || c->stalled)
+        return false;
+    if (scores(c))
+        return true;
+    adopt_known(s, c);
+    return !follows(s, c);
+}
+
+static struct choice *oldest_prompt(struct sched *s)
+{
+    for (int i = 0; i < s->n_live; i++) {
+        if (can_compute(s, s->live[i]))
+            return s->live[i];
+    }
+    return NULL;
+}
+
+static struct choice *shortest_prompt(struct sched *s)
+{
+    struct choice *best = NULL;
+
+    for (int i = 0; i < s->n_live; i++) {
+        struct choice *c = s->live[i];
+
+        if (!can_compute(s, c))
+            continue;
+        if (!best || choice_target(c) - c->past < choice_target(best) - best->past)
+            best = c;
+    }
+    return best;
+}
+
+/* Half of the budget for those with the least left, then the one that came first, then whoever.
+ * Each run reads all weights: a small budget is not cut, but is those prompts' every other time,
+ * and little that is left of one is left. */
+void sched_prefill(struct sched *s, int budget)
+{
+    const int least = budget < PACE_SMALLEST / 2 ? budget : PACE_SMALLEST / 2;
+    const int half = budget >= 2 * PACE_SMALLEST ? budget / 2 : s->stats.steps % 2 ? budget : 0;
+    struct choice *oldest, *c;
+    int spent = 0;
+
+    for (int i = 0; i < s->n_live; i++)
+        s->live[i]->stalled = false;
+    oldest = oldest_prompt(s);
+    while (oldest && spent + least <= half && (c = shortest_prompt(s)) && c != oldest) {
+        spent += prefill_some(s, c, half - spent);
+        sched_publish(s);
+    }
+    if (oldest && oldest->state == CHOICE_PREFILL && spent + least <= budget)
+        spent += prefill_some(s, oldest, budget - spent);
+    sched_publish(s);
+    while (oldest && spent + least <= budget && (c = shortest_prompt(s))) {
+        spent += prefill_some(s, c, budget - spent);
+        sched_publish(s);
+    }
+}

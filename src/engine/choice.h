@@ -36,6 +36,7 @@ struct choice {
     enum choice_state state;
     bool forked;     /* the job's other choices exist, or there are none */
     bool stalled;    /* found no pages in this step */
+    bool counted;    /* its prompt is in the statistics */
     int32_t *tokens; /* prompt, then answer */
     int n_tokens, tokens_cap;
     int past; /* positions in the cache */

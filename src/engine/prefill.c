@@ -46,8 +46,11 @@ static void prompt_done(struct sched *s, struct choice *c, const struct shortlis
         c->state = CHOICE_DECODE; /* computed again after a preemption */
         return;
     }
-    s->stats.prompt_tokens += (uint64_t)j->n_prompt;
-    s->stats.cached_tokens += (uint64_t)c->n_cached;
+    if (!c->counted) { /* it may have been preempted before its first token */
+        s->stats.prompt_tokens += (uint64_t)j->n_prompt;
+        s->stats.cached_tokens += (uint64_t)c->n_cached;
+        c->counted = true;
+    }
     if (j->params.prompt_logprobs)
         sched_post_prompt(s, c);
     if (c->past < choice_target(c))

@@ -60,13 +60,13 @@ ALWAYS_INLINE void dense_floats(
 /* Brings a block's strong columns back to where they belong. */
 ALWAYS_INLINE void swap_rows(const uint8_t *strong, float *out, size_t ld)
 {
-    for (int i = 0; i < STRONG; i++)
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            const float value = out[i * ld + r];
+    for (int i = 0; i < STRONG; i++) {
+        float rows[PANEL_ROWS];
 
-            out[i * ld + r] = out[strong[i] * ld + r];
-            out[strong[i] * ld + r] = value;
-        }
+        memcpy(rows, out + i * ld, sizeof(rows));
+        memmove(out + i * ld, out + strong[i] * ld, sizeof(rows));
+        memcpy(out + strong[i] * ld, rows, sizeof(rows));
+    }
 }
 
 /* The contract of wmat_panel_floats(), for one panel. */

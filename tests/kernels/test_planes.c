@@ -22,7 +22,7 @@ static struct wmat ordered_planes(const struct matrix *m, const float *norm)
 {
     const size_t bytes = wmat_bytes(&m->w);
     uint8_t *data = mem_aligned(bytes), *packed = mem_aligned(bytes);
-    uint8_t *strong = calloc((size_t)m->w.k / 32, STRONG);
+    uint8_t *strong = calloc(640 / 32, STRONG);
     struct wmat w = planes_init(m->w.rows, m->w.k, data, strong);
 
     assert_int_equal(wmat_bytes(&w), bytes);
@@ -176,7 +176,7 @@ static void compute(const struct kernels *k, enum act_kind kind, const struct ma
 {
     struct wmat w = in_planes(m), coarse = planes_coarse(&w);
     struct act a = prepare(k, kind, x, 1, w.k), column = prepare(k, kind, x, 1, w.k);
-    float *four = calloc((size_t)(4 * w.k), sizeof(*four)), bounds[4][80] = {{0}};
+    float *four = calloc(4 * (size_t)w.k, sizeof(*four)), bounds[4][80] = {{0}};
     struct act columns = prepare(k, kind, four, 4, w.k);
 
     k->matmul.run(&m->w, &a, b->y, 80, 0, w.n_panels);

@@ -73,15 +73,9 @@ ALWAYS_INLINE ivec start(enum dtype type, const struct act_block *x, int half)
 ALWAYS_INLINE __m256i lower_half(
     enum dtype type, __m256i codes, const struct cursor *at, int h, int g)
 {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    const uint8_t *line;
-    int shift;
-
     if (!wmat_planes(type))
-        return is_split(type) ? _mm256_and_si256(codes, nibble) : codes;
-    line = wmat_lower(at->header + 4 * at->row, at->fine, at->j, g, &shift);
-    return _mm256_and_si256(
-        _mm256_srl_epi16(load256(line + 32 * h), _mm_cvtsi32_si128(shift)), nibble);
+        return is_split(type) ? _mm256_and_si256(codes, _mm256_set1_epi8(15)) : codes;
+    return load_lower(at->header + 4 * at->row + 32 * h, at->fine + 32 * h, at->j, g);
 }
 
 ALWAYS_INLINE __m256i upper_half(enum dtype type, __m256i codes)

@@ -78,4 +78,15 @@ ALWAYS_INLINE __m256i load_group(enum dtype type, const uint8_t *codes, int g)
     return v;
 }
 
+/* The lower halves of the codes of group g of block j of a tile in planes, 8 rows from where the
+ * pointers into it stand. */
+ALWAYS_INLINE __m256i load_lower(const uint8_t *coarse_tile, const uint8_t *fine_tile, int j, int g)
+{
+    int shift;
+    const uint8_t *line = wmat_lower(coarse_tile, fine_tile, j, g, &shift);
+
+    return _mm256_and_si256(
+        _mm256_srl_epi16(load256(line), _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(15));
+}
+
 #endif

@@ -269,16 +269,12 @@ ALWAYS_INLINE __m256i load_whole(
     enum dtype type, const uint8_t *panel, const uint8_t *fine, int b, int h, int g)
 {
     const __m256i v = load_group(type, wmat_codes(type, panel, b) + 32 * h, g);
-    const uint8_t *line;
-    __m256i lower;
-    int shift;
 
     if (type != DTYPE_Q8_0_PLANES)
         return v;
-    line =
-        wmat_lower(wmat_tile(type, panel, b), fine + (size_t)(b / 2) * FINE_TILE, b % 2, g, &shift);
-    lower = _mm256_srl_epi16(load256(line + 32 * h), _mm_cvtsi32_si128(shift));
-    return _mm256_or_si256(_mm256_slli_epi16(v, 4), _mm256_and_si256(lower, _mm256_set1_epi8(15)));
+    return _mm256_or_si256(
+        _mm256_slli_epi16(v, 4), load_lower(wmat_tile(type, panel, b) + 32 * h,
+                                     fine + (size_t)(b / 2) * FINE_TILE + 32 * h, b % 2, g));
 }
 
 /* n blocks of a panel from b0 on. The shorts of a step are bytes 0 and 2 of a group, then 1 and 3.

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "engine/private.h"
 #include "engine/runtime.h"
 #include "model/chat.h"
 #include "harness.h"
@@ -445,7 +446,19 @@ int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat
     return r;
 }
 
-void fake_assert_answer(const struct answer *a, int32_t *ids, int n, int max)
+void fake_close(struct harness *h)
+{
+    fake_open_gate();
+    if (h->e) {
+        harness_wait_idle(h);
+        for (int g = 0; g < KV_GROUPS; g++)
+            assert_int_equal(kv_free_pages(h->e->kv, g), kv_total_pages(h->e->kv, g));
+        harness_close(h);
+    }
+    assert_int_equal(fake.n_bad, 0);
+}
+
+void fake_assert_answer(const struct answer *a, const int32_t *ids, int n, int max)
 {
     int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
 

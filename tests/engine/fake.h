@@ -55,12 +55,17 @@ void fake_open_gate(void);
 /* Returns when a run waits at the gate. */
 void fake_wait_blocked(void);
 
+/* At the end of a test: opens the gate, waits for the engine (if h->e) and closes it, and fails the
+ * test when a page has not come back or one was read wrong. */
+struct harness;
+void fake_close(struct harness *h);
+
 /* Greedy answer of the model to tokens[0..n), written to tokens[n..n + max); stops after an end
  * token unless ignore_eos. Returns its length. tokens has room for n + max. */
 int fake_answer(int32_t *tokens, int n, int max, bool ignore_eos);
 /* Fails the test unless it is max tokens of that answer to ids[0..n), end tokens ignored. */
 struct answer;
-void fake_assert_answer(const struct answer *a, int32_t *ids, int n, int max);
+void fake_assert_answer(const struct answer *a, const int32_t *ids, int n, int max);
 /* The logits after tokens[0..n). */
 void fake_logits(const int32_t *tokens, int n, float *out);
 

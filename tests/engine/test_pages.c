@@ -24,31 +24,13 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    fake_open_gate();
-    if (h.e) {
-        harness_wait_idle(&h);
-        for (int g = 0; g < KV_GROUPS; g++)
-            assert_int_equal(kv_free_pages(h.e->kv, g), kv_total_pages(h.e->kv, g));
-        harness_close(&h);
-    }
-    assert_int_equal(fake.n_bad, 0);
+    fake_close(&h);
     return 0;
 }
 
 static uint32_t in_use(int group)
 {
     return kv_total_pages(h.e->kv, group) - kv_free_pages(h.e->kv, group);
-}
-
-static void assert_answer(const struct answer *a, const int32_t *ids, int n, int max)
-{
-    int32_t *all = calloc((size_t)n + (size_t)max, sizeof(*all));
-
-    memcpy(all, ids, (size_t)n * sizeof(*ids));
-    fake_answer(all, n, max, true);
-    assert_int_equal(a->n, max);
-    assert_memory_equal(a->ids, all + n, (size_t)max * sizeof(*ids));
-    free(all);
 }
 
 static void choices_share_the_prompts_pages(void **state)
@@ -79,7 +61,7 @@ static void choices_share_the_prompts_pages(void **state)
     fake_open_gate();
     r = harness_collect(&h, j, 4);
     for (int i = 0; i < 4; i++) {
-        assert_answer(&r.answers[i], ids, 1000, 10);
+        fake_assert_answer(&r.answers[i], ids, 1000, 10);
         assert_int_equal(r.answers[i].usage.prompt_tokens, 1000);
     }
     result_free(&r);
@@ -106,7 +88,7 @@ static void choices_part_where_their_tokens_differ(void **state)
 
         memcpy(ids + 130, all.answers[i].ids, 100 * sizeof(*ids));
         one = harness_run(&h, &q);
-        assert_answer(&one.answers[0], ids, 230, 1);
+        fake_assert_answer(&one.answers[0], ids, 230, 1);
         result_free(&one);
     }
     assert_string_not_equal(all.answers[0].text.data, all.answers[1].text.data);
@@ -125,7 +107,7 @@ static void more_choices_than_places_wait_their_turn(void **state)
     p.n = 7;
     r = harness_run(&h, &p);
     for (int i = 0; i < 7; i++)
-        assert_answer(&r.answers[i], ids, 100, 20);
+        fake_assert_answer(&r.answers[i], ids, 100, 20);
     result_free(&r);
     harness_wait_idle(&h);
     for (int i = 0; i < fake.n_runs; i++)
@@ -152,7 +134,7 @@ static void windows_give_pages_back_while_running(void **state)
     assert_int_equal(in_use(KV_GLOBAL), (10 + 1399 + 63) / 64);
     fake_open_gate();
     r = harness_collect(&h, j, 1);
-    assert_answer(&r.answers[0], ids, 10, 1500);
+    fake_assert_answer(&r.answers[0], ids, 10, 1500);
     result_free(&r);
 }
 
@@ -201,7 +183,7 @@ static void preempted_answers_are_what_they_would_have_been(void **state)
             assert_string_equal(r.answers[0].text.data, alone.answers[0].text.data);
             result_free(&alone);
         } else {
-            assert_answer(&r.answers[0], ids[i], 30 + 20 * i, ANSWER);
+            fake_assert_answer(&r.answers[0], ids[i], 30 + 20 * i, ANSWER);
         }
         result_free(&r);
     }
@@ -226,7 +208,7 @@ static void preempted_choices_of_one_prompt_go_on_alone(void **state)
     harness_open(&h, &opts);
     r = harness_run(&h, &p);
     for (int i = 0; i < 4; i++)
-        assert_answer(&r.answers[i], ids, 600, 400);
+        fake_assert_answer(&r.answers[i], ids, 600, 400);
     result_free(&r);
     harness_wait_idle(&h);
     engine_stats(h.e, &s);
@@ -252,11 +234,11 @@ static void a_prompt_is_preempted_and_scored_again(void **state)
     a = harness_submit(&h, &stream);
     b = harness_submit(&h, &scored);
     r = harness_collect(&h, a, 1);
-    assert_answer(&r.answers[0], ids[0], 300, 700);
+    fake_assert_answer(&r.answers[0], ids[0], 300, 700);
     result_free(&r);
     r = harness_collect(&h, b, 1);
     alone = harness_run(&h, &scored);
-    assert_answer(&r.answers[0], ids[1], 600, 100);
+    fake_assert_answer(&r.answers[0], ids[1], 600, 100);
     assert_int_equal(r.prompt.n, 600);
     assert_memory_equal(r.prompt.logprobs, alone.prompt.logprobs, 600 * sizeof(float));
     assert_int_equal(r.prompt.n_all_tops, 599 * 2);
@@ -324,7 +306,7 @@ static void a_model_without_windows_works(void **state)
     p.n = 2;
     harness_open(&h, &opts);
     r = harness_run(&h, &p);
-    assert_answer(&r.answers[1], ids, 200, 100);
+    fake_assert_answer(&r.answers[1], ids, 200, 100);
     result_free(&r);
 }
 

@@ -25,16 +25,26 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    fake_open_gate();
-    if (h.e) {
-        harness_wait_idle(&h);
-        /* Nothing is lost: every page came back. */
-        for (int g = 0; g < KV_GROUPS; g++)
-            assert_int_equal(kv_free_pages(h.e->kv, g), kv_total_pages(h.e->kv, g));
-        harness_close(&h);
-    }
-    assert_int_equal(fake.n_bad, 0);
+    fake_close(&h);
     return 0;
+}
+
+/* An answer of max tokens to n ids runs and has made its first ones; the gate is closed, the log
+ * empty. */
+static struct job *begin_stream(int32_t *ids, int n, int max, int chunk)
+{
+    struct job_params stream = harness_greedy(ids, n, max);
+    struct job *j;
+
+    opts.prefill_chunk = chunk;
+    harness_open(&h, &opts);
+    fake_close_gate();
+    j = harness_submit(&h, &stream);
+    fake_wait_blocked();
+    fake_pass(2);
+    fake_wait_blocked();
+    fake.n_runs = 0;
+    return j;
 }
 
 static void chunks_of_any_size_give_the_same(void **state)
@@ -44,21 +54,14 @@ static void chunks_of_any_size_give_the_same(void **state)
 
     harness_prompt(ids, 600, 3);
     for (int c = 0; c < 4; c++) {
-        struct job_params p = harness_greedy(ids, 600, 20), stream = harness_greedy(ids, 3, 1500);
+        struct job_params p = harness_greedy(ids, 600, 20);
         struct job *j, *prompt;
         struct result r;
         int largest = 0;
 
         /* Another answer runs all the while, so that the chunk of the setting counts. */
         fake_reset();
-        opts.prefill_chunk = chunks[c];
-        harness_open(&h, &opts);
-        fake_close_gate();
-        j = harness_submit(&h, &stream);
-        fake_wait_blocked();
-        fake_pass(2);
-        fake_wait_blocked();
-        fake.n_runs = 0;
+        j = begin_stream(ids, 3, 1500, chunks[c]);
         prompt = harness_submit(&h, &p); /* before the other answer can end */
         fake_open_gate();
         r = harness_collect(&h, prompt, 1);
@@ -80,21 +83,13 @@ static void answers_flow_while_a_long_prompt_comes_in(void **state)
 {
     static int32_t ids[1000];
     struct job_params long_prompt = harness_greedy(ids, 1000, 1);
-    struct job_params stream = harness_greedy(ids, 10, 200);
     struct job *a, *b;
     struct result r;
     int decodes = 0, chunks = 0;
 
     harness_prompt(ids, 1000, 1);
-    opts.prefill_chunk = 50;
-    harness_open(&h, &opts);
-    fake_close_gate();
-    a = harness_submit(&h, &stream);
-    fake_wait_blocked();
-    fake_pass(2);
-    fake_wait_blocked();
+    a = begin_stream(ids, 10, 200, 50);
     b = harness_submit(&h, &long_prompt);
-    fake.n_runs = 0;
     fake_open_gate();
     r = harness_collect(&h, b, 1);
     fake_assert_answer(&r.answers[0], ids, 1000, 1);
@@ -110,23 +105,6 @@ static void answers_flow_while_a_long_prompt_comes_in(void **state)
     assert_in_range(decodes, 20, 22);
 }
 
-/* An answer runs and has made its first tokens; the gate is closed, the log empty. */
-static struct job *begin_stream(int32_t *ids, int chunk)
-{
-    struct job_params stream = harness_greedy(ids, 10, 400);
-    struct job *j;
-
-    opts.prefill_chunk = chunk;
-    harness_open(&h, &opts);
-    fake_close_gate();
-    j = harness_submit(&h, &stream);
-    fake_wait_blocked();
-    fake_pass(2);
-    fake_wait_blocked();
-    fake.n_runs = 0;
-    return j;
-}
-
 /* The head of a small model is most of it: beside answers their run reads it for the new one, too.
  */
 static void the_last_token_of_a_prompt_goes_with_the_answers(void **state)
@@ -139,7 +117,7 @@ static void the_last_token_of_a_prompt_goes_with_the_answers(void **state)
 
     opts.prefix_cache = true;
     harness_prompt(ids, 100, 1);
-    stream = begin_stream(ids, 128);
+    stream = begin_stream(ids, 10, 400, 128);
     j = harness_submit(&h, &p);
     fake_open_gate();
     r = harness_collect(&h, j, 1);
@@ -168,7 +146,7 @@ static void small_budgets_are_not_cut(void **state)
     int n_pieces = 0;
 
     harness_prompt(ids, 700, 1);
-    stream = begin_stream(ids, PACE_SMALLEST);
+    stream = begin_stream(ids, 10, 400, PACE_SMALLEST);
     for (int i = 0; i < 3; i++)
         jobs[i] = harness_submit(&h, &p[i]);
     fake_open_gate();

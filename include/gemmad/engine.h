@@ -7,7 +7,7 @@
  * Threads: engine_open and engine_close belong to one thread. job_submit, the text functions and
  * the statistics may be called from any thread and never wait for the engine. The events of one job
  * are read by one thread at a time. `wake` runs on the engine thread when some job has news; it may
- * only poke the loop (uv_async_send). */
+ * only poke the loop (one write). */
 #ifndef GEMMAD_ENGINE_H
 #define GEMMAD_ENGINE_H
 

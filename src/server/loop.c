@@ -1,7 +1,7 @@
 /* loop.c - libuv drives, libmicrohttpd is driven; the beginning and the end of both.
  *
  * MHD has no threads of its own here: its epoll descriptor is one uv_poll_t, its next deadline one
- * uv_timer_t. The engine thread reaches us through one uv_async_t. What 0.9.75 and libuv 1.44 need:
+ * uv_timer_t. The engine thread reaches us through one struct wake. What 0.9.75 and libuv 1.44 need:
  *  - MHD_run twice per wake-up: at its connection limit MHD takes the listening socket out of epoll
  *    and puts it back only at the start of a later run.
  *  - No timer of 0 ms: libuv 1.44 never leaves its timer loop when such a timer starts itself
@@ -92,9 +92,9 @@ void loop_tick_on(struct server *s)
         uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
 }
 
-static void on_wake(uv_async_t *h)
+static void on_wake(void *ud)
 {
-    struct server *s = h->data;
+    struct server *s = ud;
     struct request *next;
 
     for (struct request *q = s->requests; q; q = next) {
@@ -105,7 +105,7 @@ static void on_wake(uv_async_t *h)
 
 static void engine_news(void *ud)
 {
-    uv_async_send(ud);
+    wake_send(ud);
 }
 
 /* ---- starting ---- */
@@ -198,14 +198,14 @@ static int start(struct server *s, struct err *err)
 {
     int r;
 
-    if (uv_async_init(&s->loop, &s->wake, on_wake) < 0)
-        return err_set(err, GD_EIO, "libuv does not start");
+    if (wake_open(&s->wake, &s->loop, on_wake, s) < 0)
+        return err_set(err, GD_EIO, "no descriptor is left for the engine to wake the server");
     uv_timer_init(&s->loop, &s->mhd_timer);
     uv_timer_init(&s->loop, &s->tick);
     uv_idle_init(&s->loop, &s->idle);
     uv_check_init(&s->loop, &s->check);
     uv_check_start(&s->check, on_check);
-    s->mhd_timer.data = s->tick.data = s->idle.data = s->check.data = s->wake.data = s;
+    s->mhd_timer.data = s->tick.data = s->idle.data = s->check.data = s;
     if (s->cfg.api_key_file[0]) {
         r = keys_load(&s->keys, s->cfg.api_key_file, err);
         if (r < 0)
@@ -260,6 +260,7 @@ static void finish(struct server *s)
     while (s->n_working > 0)
         uv_run(&s->loop, UV_RUN_ONCE);
     engine_close(s->engine);
+    wake_close(&s->wake);
     uv_walk(&s->loop, close_handle, NULL);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     uv_loop_close(&s->loop);
@@ -276,7 +277,7 @@ int server_run(const struct server_opts *opts, struct err *err)
     s->opts = opts;
     s->cfg = *opts->config;
     s->engine_opts = opts->engine;
-    s->listen_fd = -1;
+    s->listen_fd = s->wake.fd = -1;
     s->created = (int64_t)time(NULL);
     set_model_id(s);
     signal(SIGPIPE, SIG_IGN);

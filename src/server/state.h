@@ -11,6 +11,7 @@
 #include "server/keys.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/wake.h"
 
 enum phase {
     PHASE_LOADING,
@@ -32,7 +33,7 @@ struct server {
     uv_timer_t mhd_timer, tick, stop_timer, watchdog;
     uv_idle_t idle; /* active while MHD must run again at once */
     uv_check_t check;
-    uv_async_t wake; /* the engine has news */
+    struct wake wake; /* the engine has news */
     uv_signal_t sigterm, sigint, sighup;
     uv_work_t load;
 

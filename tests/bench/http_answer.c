@@ -23,20 +23,25 @@ void answer_free(struct answer *a)
     buf_free(&a->line);
 }
 
+static void take_count(const char *line, const char *name, int *count)
+{
+    const char *at = strstr(line, name);
+
+    if (at)
+        *count = atoi(at + strlen(name));
+}
+
 /* One line of the event stream. */
 static void take_line(struct answer *a, int64_t now, struct totals *t)
 {
-    const char *usage;
-
     if (strncmp(a->line.data, "data: ", 6) != 0)
         return;
     if (strncmp(a->line.data + 6, "[DONE]", 6) == 0) {
         a->done_event = true;
         return;
     }
-    usage = strstr(a->line.data, "\"completion_tokens\":");
-    if (usage)
-        a->tokens = atoi(usage + strlen("\"completion_tokens\":"));
+    take_count(a->line.data, "\"prompt_tokens\":", &a->prompt_tokens);
+    take_count(a->line.data, "\"completion_tokens\":", &a->tokens);
     if (strstr(a->line.data, "\"text\":\"\"") || !strstr(a->line.data, "\"text\":"))
         return; /* the end of a choice, or the usage */
     if (a->events++ == 0) {
@@ -151,6 +156,7 @@ void answer_end(struct answer *a, struct totals *t)
         return;
     }
     t->n_ok++;
+    t->prompt_tokens += a->prompt_tokens;
     t->tokens += a->tokens;
     samples_add(&t->whole, (double)(a->last - a->sent) / 1e6);
     if (a->tokens > 1 && a->last > a->first)

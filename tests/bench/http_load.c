@@ -1,8 +1,10 @@
 /* http_load.c - streaming clients against a running server, and what they saw.
  *
- * Each client sends POST /v1/completions with a prompt of random token ids (so that its length is
- * exact and nothing comes out of the prefix cache), reads the event stream, and starts over until
- * the requests are used up. One thread with poll(): it shall not take the server's CPUs. */
+ * Each client sends POST /v1/completions with a prompt of English sentences that nobody has sent
+ * before (nothing comes out of the prefix cache), reads the event stream, and starts over until the
+ * requests are used up. After random tokens a model writes characters that take three tokens each
+ * and reach the client as one event: gaps of three steps, which are not what is measured here. One
+ * thread with poll(): it shall not take the server's CPUs. */
 #include "bench/http_load.h"
 
 #include <arpa/inet.h>
@@ -28,8 +30,18 @@ static const char usage[] =
     "                 [--prompt 128] [--gen 128] [--seed 1] [--json]\n"
     "Streams completions from a running gemmad: --clients at a time, --requests in all, prompts "
     "of\n"
-    "--prompt random tokens, --gen tokens each. Prints the time to the first token, the time\n"
-    "between tokens, and tokens per second.\n";
+    "--prompt words (one token each in a Gemma's vocabulary), --gen tokens each. Prints the time\n"
+    "to the first token, the time between tokens, and tokens per second.\n";
+
+/* Sentences go: the ADJECTIVE NOUN VERB the NOUN CONJUNCTION. */
+static const char *const adjectives[16] = {"old", "young", "small", "great", "green", "quiet",
+    "strange", "happy", "dark", "bright", "rich", "poor", "tall", "famous", "tired", "new"};
+static const char *const nouns[16] = {"man", "woman", "king", "teacher", "doctor", "river", "house",
+    "garden", "city", "bird", "horse", "train", "book", "letter", "friend", "captain"};
+static const char *const verbs[16] = {"saw", "found", "left", "loved", "followed", "remembered",
+    "called", "watched", "helped", "wanted", "missed", "reached", "visited", "heard", "met",
+    "knew"};
+static const char *const conjunctions[4] = {"and", "but", "because", "while"};
 
 static int connect_to(const struct options *o)
 {
@@ -55,18 +67,31 @@ static unsigned next_random(unsigned *state)
     return *state >> 8;
 }
 
-/* Ids from 300 to 1999 are ordinary text pieces in every vocabulary of the family. */
+static const char *next_word(int i, unsigned *random)
+{
+    unsigned r = next_random(random);
+
+    switch (i % 7) {
+    case 1: return adjectives[r % 16];
+    case 2:
+    case 5: return nouns[r % 16];
+    case 3: return verbs[r % 16];
+    case 6: return conjunctions[r % 4];
+    default: return "the";
+    }
+}
+
 static void write_request(struct buf *out, const struct options *o, unsigned *random)
 {
     struct buf body = {0};
 
     buf_printf(&body,
         "{\"stream\":true,\"stream_options\":{\"include_usage\":true},\"ignore_eos\":true,"
-        "\"max_tokens\":%d,\"prompt\":[2",
+        "\"max_tokens\":%d,\"prompt\":\"",
         o->gen);
-    for (int i = 1; i < o->prompt; i++)
-        buf_printf(&body, ",%u", 300 + next_random(random) % 1700);
-    buf_puts(&body, "]}");
+    for (int i = 0; i < o->prompt; i++)
+        buf_printf(&body, "%s%s", i ? " " : "", next_word(i, random));
+    buf_puts(&body, "\"}");
     buf_printf(out, "POST /v1/completions HTTP/1.1\r\nHost: %s:%d\r\n", o->host, o->port);
     if (o->key)
         buf_printf(out, "Authorization: Bearer %s\r\n", o->key);

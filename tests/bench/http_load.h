@@ -26,7 +26,7 @@ struct totals {
     struct samples between;        /* between two events of a stream */
     struct samples whole;          /* request to end */
     struct samples rate;           /* tokens per second after the first, per request */
-    int64_t tokens;                /* generated, as the servers' usage says */
+    int64_t prompt_tokens, tokens; /* read and generated, as the server's usage says */
     int n_ok, n_refused, n_broken; /* complete; a status other than 200; cut off */
     int first_bad_status;
 };
@@ -35,7 +35,7 @@ struct totals {
 struct answer {
     struct buf head, line;     /* header block; the body's unfinished line */
     int64_t sent, first, last; /* clock_ns(); 0 = not yet */
-    int status, tokens, events;
+    int status, prompt_tokens, tokens, events;
     bool in_body, chunked, keep_alive, done_event;
     int64_t left; /* bytes of the chunk or body to come */
     int chunk_state;

@@ -44,7 +44,7 @@ static void print_samples(const char *name, struct samples *s, const char *unit,
 void totals_print(struct totals *t, const struct options *o)
 {
     double seconds = (double)(t->ended - t->began) / 1e9;
-    double in = (double)t->n_ok * o->prompt / seconds, out = (double)t->tokens / seconds;
+    double in = (double)t->prompt_tokens / seconds, out = (double)t->tokens / seconds;
 
     if (o->json)
         printf("{\"clients\":%d,\"requests\":%d,\"prompt\":%d,\"gen\":%d,\"seconds\":%.3f,"
@@ -53,7 +53,8 @@ void totals_print(struct totals *t, const struct options *o)
             o->clients, o->requests, o->prompt, o->gen, seconds, t->n_ok, t->n_refused, t->n_broken,
             in, out);
     else
-        printf("%d clients, %d requests of %d + %d tokens in %.2f s: %d complete, %d refused, %d "
+        printf("%d clients, %d requests of %d words + %d tokens in %.2f s: %d complete, %d "
+               "refused, %d "
                "broken\n%-16s %.1f prompt, %.1f generated tokens/s\n",
             o->clients, o->requests, o->prompt, o->gen, seconds, t->n_ok, t->n_refused, t->n_broken,
             "all together", in, out);

@@ -63,6 +63,12 @@ void mem_aligned_free(void *p, size_t bytes)
         free(p);
 }
 
+void mem_small_pages(void *p, size_t bytes)
+{
+    if (bytes >= huge_page)
+        madvise(p, bytes, MADV_NOHUGEPAGE);
+}
+
 void mem_forget(const void *p, size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

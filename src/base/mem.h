@@ -16,6 +16,11 @@ char *xstrdup(const char *s);
 void *mem_aligned(size_t bytes);
 void mem_aligned_free(void *p, size_t bytes);
 
+/* Takes the huge pages of a mem_aligned() region back, before it is written. For memory that is
+ * first touched bit by bit while somebody waits: the kernel clears a huge page in one go, which
+ * takes 0.2 ms, and 4.5 ms in a virtual machine whose host had to find the memory as well. */
+void mem_small_pages(void *p, size_t bytes);
+
 /* Lets the kernel drop the pages of a read-only file mapping that lie wholly in [p, p + bytes):
  * they no longer count as resident and come back from the file when touched. */
 void mem_forget(const void *p, size_t bytes);

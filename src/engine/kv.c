@@ -119,6 +119,7 @@ static int open_group(
     if (!kv->mem.base[g])
         return err_set(err, GD_ENOMEM, "cannot get %.1f MB of memory for keys and values",
             (double)p->bytes / 1e6);
+    mem_small_pages(kv->mem.base[g], p->bytes);
     return 0;
 }
 

@@ -14,8 +14,9 @@ static void on_sent(uv_poll_t *h, int status, int events)
 
     while (read(w->fd, &n, sizeof(n)) < 0 && errno == EINTR)
         ;
-    /* Before fn looks: a send from here on writes again. */
-    atomic_store(&w->sent, false);
+    /* Before fn looks: a send from here on writes again. An exchange, not a store, so that fn sees
+     * what was written before the sends that found it true. */
+    atomic_exchange(&w->sent, false);
     w->fn(w->ud);
 }
 

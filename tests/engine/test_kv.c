@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "engine/kv.h"
@@ -54,6 +56,42 @@ static void a_sequence_takes_what_it_needs_and_gives_all_back(void **state)
     kv_drop(kv, &t);
     assert_free(kv, 10, 10);
     assert_float_equal(kv_used(kv), 0, 0);
+    kv_table_finish(&t);
+    kv_close(kv);
+}
+
+static size_t resident(const void *p, size_t bytes)
+{
+    static unsigned char in[16384];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 0;
+
+    assert_true(bytes / page <= sizeof(in));
+    assert_int_equal(mincore((void *)(uintptr_t)p, bytes, in), 0);
+    for (size_t i = 0; i < bytes / page; i++)
+        n += in[i] & 1;
+    return n * page;
+}
+
+/* The first write to a page must not wait until the kernel has cleared a huge one around it. */
+static void a_written_page_makes_no_other_resident(void **state)
+{
+    enum { PAGE_BYTES = 65536, PAGES = 512 };
+    const struct kv_layout large = {.group = {{.n_layers = 2, .page_bytes = PAGE_BYTES}}};
+    const struct kv_plan plan = {.n_pages = {PAGES}};
+    struct kv_table t;
+    struct kv *kv;
+    struct err err;
+    const uint8_t *base;
+
+    assert_int_equal(kv_open(&kv, &large, &plan, false, &err), 0);
+    base = kv_memory(kv)->base[KV_GLOBAL];
+    kv_table_init(&t, 640);
+    assert_true(kv_reserve(kv, &t, 0, 1));
+    assert_int_equal(resident(base, PAGES * PAGE_BYTES), 0);
+    memset(
+        kv_memory(kv)->base[KV_GLOBAL] + t.pages[KV_GLOBAL][0] * (size_t)PAGE_BYTES, 1, PAGE_BYTES);
+    assert_int_equal(resident(base, PAGES * PAGE_BYTES), PAGE_BYTES);
+    kv_drop(kv, &t);
     kv_table_finish(&t);
     kv_close(kv);
 }
@@ -224,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sequence_takes_what_it_needs_and_gives_all_back),
+        cmocka_unit_test(a_written_page_makes_no_other_resident),
         cmocka_unit_test(too_few_pages_change_nothing),
         cmocka_unit_test(pages_below_the_window_come_back),
         cmocka_unit_test(shared_pages_are_copied_when_written),

@@ -68,7 +68,7 @@ static const struct row rows[] = {
         "find the likeliest token in a part of a Q8_0 head; false = always read the whole head"},
     {"prefill_chunk", INT, FIELD(prefill_chunk), 1, 65536, "0", "auto",
         "prompt tokens per step while others decode; auto adapts to itl_target_ms"},
-    {"itl_target_ms", INT, FIELD(itl_target_ms), 1, 60000, NULL, "25",
+    {"itl_target_ms", INT, FIELD(itl_target_ms), 1, 60000, NULL, "12",
         "time between two tokens to keep while prompts come in, in ms; less = slower first tokens"},
     {"host", TEXT, FIELD(host), 0, 0, NULL, "127.0.0.1",
         "address to listen on (IPv4, IPv6 or localhost); others than loopback need api_key_file"},

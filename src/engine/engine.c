@@ -29,7 +29,7 @@ void engine_opts_default(struct engine_opts *o)
         .matmul_prefill = "auto",
         .matmul_decode = "auto",
         .max_sequences = 16,
-        .itl_target_ms = 25,
+        .itl_target_ms = 12,
         .queue_max = 256,
         .queue_tokens_max = 1 << 20,
         .packed_file = "",

@@ -19,11 +19,11 @@ int pace_budget(const struct pace *p, double decode_ms)
     }
     /* Not measured yet: begin small, less so when nobody waits. */
     if (p->ms <= 0)
-        return decode_ms > 0 || p->max_chunk < 4 * PACE_SMALLEST ? PACE_SMALLEST : p->max_chunk / 4;
+        return decode_ms > 0 || p->max_chunk < 8 * PACE_SMALLEST ? PACE_SMALLEST : p->max_chunk / 4;
     tokens = ms * p->tokens / p->ms;
     if (tokens >= p->max_chunk)
         return p->max_chunk;
-    return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)(tokens + 0.5) / 16 * 16;
+    return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)(tokens + 0.5) / 8 * 8;
 }
 
 void pace_measured(struct pace *p, int tokens, double ms)

@@ -17,7 +17,8 @@ struct pace {
     double tokens, ms; /* prefill lately: sums in which older steps fade */
 };
 
-enum { PACE_SMALLEST = 32 };
+/* So many tokens take about as long to multiply as the weights take to read. */
+enum { PACE_SMALLEST = 16 };
 
 /* decode_ms: of this step's decode run; 0 when nothing decodes. */
 int pace_budget(const struct pace *p, double decode_ms);

@@ -200,8 +200,8 @@ static struct choice *shortest_prompt(struct sched *s)
  * and little that is left of one is left. */
 void sched_prefill(struct sched *s, int budget)
 {
-    const int least = budget < PACE_SMALLEST / 2 ? budget : PACE_SMALLEST / 2;
-    const int half = budget >= 2 * PACE_SMALLEST ? budget / 2 : s->stats.steps % 2 ? budget : 0;
+    const int least = budget < PACE_SMALLEST ? budget : PACE_SMALLEST;
+    const int half = budget >= 4 * PACE_SMALLEST ? budget / 2 : s->stats.steps % 2 ? budget : 0;
     struct choice *oldest, *c;
     int spent = 0;
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "gemmad/log.h"
 #include "server/conn.h"
 #include "server/notify.h"
@@ -71,6 +72,7 @@ static void on_loaded(uv_work_t *w, int status)
     if (s->phase != PHASE_LOADING)
         return; /* a signal came first */
     set_limits(s);
+    cpu_short_turns(); /* not earlier: the engine's threads would inherit it */
     s->phase = PHASE_READY;
     if (notify_watchdog_ms() == 0)
         uv_timer_stop(&s->watchdog);

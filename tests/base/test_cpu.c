@@ -2,13 +2,17 @@
 #include "base/cpu.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -169,6 +173,48 @@ static void some_memory_is_available(void **state)
     assert_in_range(cpu_memory_available(), 16u << 20, pages * page);
 }
 
+/* What the kernel says of the calling thread (struct sched_attr). */
+struct turns {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static struct turns turns(void)
+{
+    struct turns t = {.size = sizeof(t)};
+
+    syscall(SYS_sched_getattr, 0, &t, sizeof(t), 0);
+    return t;
+}
+
+static void *take_short_turns(void *arg)
+{
+    struct turns *t = arg;
+
+    setpriority(PRIO_PROCESS, 0, 3);
+    t[0] = turns();
+    cpu_short_turns();
+    t[1] = turns();
+    return NULL;
+}
+
+static void short_turns_change_nothing_else(void **state)
+{
+    struct turns before = turns(), t[2];
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, take_short_turns, t), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(t[1].policy, t[0].policy);
+    assert_int_equal(t[1].nice, 3);
+    if (t[0].runtime) /* before Linux 6.12 there is nothing to set */
+        assert_int_equal(t[1].runtime, 100000);
+    assert_int_equal(turns().runtime, before.runtime);
+}
+
 int main(void)
 {
 #define in_root(f) cmocka_unit_test_setup_teardown(f, fresh_root, remove_root)
@@ -182,6 +228,7 @@ int main(void)
         in_root(nonsense_limits_nothing),
         cmocka_unit_test(affinity_bounds_the_cpus),
         cmocka_unit_test(some_memory_is_available),
+        cmocka_unit_test(short_turns_change_nothing_else),
     };
 
     return cmocka_run_group_tests_name("cpu", tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* loop.c - libuv drives, libmicrohttpd is driven; the beginning and the end of both.
  *
  * MHD has no threads of its own here: its epoll descriptor is one uv_poll_t, its next deadline one
- * uv_timer_t. The engine thread reaches us through one struct wake. What 0.9.75 and libuv 1.44 need:
+ * uv_timer_t. The engine thread reaches us through one struct wake. What 0.9.75 and libuv 1.44
+ * need:
  *  - MHD_run twice per wake-up: at its connection limit MHD takes the listening socket out of epoll
  *    and puts it back only at the start of a later run.
  *  - No timer of 0 ms: libuv 1.44 never leaves its timer loop when such a timer starts itself

@@ -26,7 +26,7 @@ struct row {
 };
 
 #define FIELD(f) offsetof(struct config, f), sizeof(((struct config *)0)->f)
-#define ISA_CHOICES "auto|c|avx2|avx512|neon"
+#define ISA_CHOICES "auto|c|avx2|avxvnni|avx512|neon"
 #define MATMUL_CHOICES "auto|native|blas"
 
 static const struct row rows[] = {

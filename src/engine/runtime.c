@@ -52,8 +52,8 @@ static int pick_isa(
     int isa = isa_parse(o->isa);
 
     if (isa < 0)
-        return err_set_at(
-            err, GD_EINVAL, "isa", "isa: \"%.40s\" is not auto, c, avx2, avx512 or neon", o->isa);
+        return err_set_at(err, GD_EINVAL, "isa",
+            "isa: \"%.40s\" is not auto, c, avx2, avxvnni, avx512 or neon", o->isa);
     if (reference && strcmp(o->isa, "auto") == 0)
         isa = ISA_C; /* the reference is plain C unless told otherwise */
     if (!kernels_has((enum isa)isa))

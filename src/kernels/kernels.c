@@ -17,7 +17,7 @@
 #include "kernels/matmul_impl.h"
 #include "kernels/ops.h"
 
-static const char *const names[ISA_COUNT] = {"c", "avx2", "avx512", "neon"};
+static const char *const names[ISA_COUNT] = {"c", "avx2", "avxvnni", "avx512", "neon"};
 
 /* __builtin_cpu_supports() looks at the CPU and at the register state the system saves. */
 #ifdef HAVE_AVX2
@@ -31,6 +31,20 @@ static bool cpu_has_avx2(void)
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_F16C)) /* clang 14 has no name for it */
         return false;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+}
+#endif
+
+#ifdef HAVE_AVXVNNI
+static bool cpu_has_avxvnni(void)
+{
+#ifdef USE_SIMDE
+    return true;
+#else
+    const unsigned bit_avxvnni = 1u << 4; /* compilers have no name for it yet */
+    unsigned a, b, c, d;
+
+    return cpu_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_avxvnni);
 #endif
 }
 #endif
@@ -66,6 +80,9 @@ bool kernels_has(enum isa isa)
 #ifdef HAVE_AVX2
     case ISA_AVX2: return cpu_has_avx2();
 #endif
+#ifdef HAVE_AVXVNNI
+    case ISA_AVXVNNI: return cpu_has_avxvnni();
+#endif
 #ifdef HAVE_AVX512
     case ISA_AVX512: return cpu_has_avx512();
 #endif
@@ -78,7 +95,7 @@ bool kernels_has(enum isa isa)
 
 enum isa kernels_best(void)
 {
-    static const enum isa order[] = {ISA_AVX512, ISA_AVX2, ISA_NEON};
+    static const enum isa order[] = {ISA_AVX512, ISA_AVXVNNI, ISA_AVX2, ISA_NEON};
 
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         if (kernels_has(order[i]))
@@ -94,11 +111,17 @@ static void fill(struct kernels *k, enum isa max, bool bf16)
     attention_init_c(k);
     matmul_init_c(k);
 #ifdef HAVE_AVX2
-    if ((max == ISA_AVX2 || max == ISA_AVX512) && cpu_has_avx2()) {
+    if (max >= ISA_AVX2 && max <= ISA_AVX512 && cpu_has_avx2()) {
         k->isa = ISA_AVX2;
         ops_init_avx2(k);
         matmul_init_avx2(k);
         attention_init_avx2(k);
+    }
+#endif
+#ifdef HAVE_AVXVNNI
+    if (max >= ISA_AVXVNNI && max <= ISA_AVX512 && cpu_has_avxvnni()) {
+        k->isa = ISA_AVXVNNI;
+        matmul_init_avxvnni(k);
     }
 #endif
 #ifdef HAVE_AVX512

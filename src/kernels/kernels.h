@@ -17,9 +17,9 @@
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 
-/* AVX512 means F, BW, DQ, VL and VNNI; `bf16` in the table says whether AVX512_BF16 is there too.
- */
-enum isa { ISA_C, ISA_AVX2, ISA_AVX512, ISA_NEON, ISA_COUNT };
+/* AVXVNNI is AVX2 with the dot products of bytes that CPUs without AVX-512 have. AVX512 means F,
+ * BW, DQ, VL and VNNI; `bf16` in the table says whether AVX512_BF16 is there too. */
+enum isa { ISA_C, ISA_AVX2, ISA_AVXVNNI, ISA_AVX512, ISA_NEON, ISA_COUNT };
 
 struct kernels {
     enum isa isa;

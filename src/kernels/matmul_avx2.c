@@ -260,7 +260,7 @@ WMAT_QUANTISED(DEFINE_TILES)
 DEFINE_TILES(DTYPE_Q8_0_PLANES)
 DEFINE_TILES(DTYPE_Q8_0_COARSE)
 
-static void run(
+void matmul_run_avx2(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
     const int planes = act_planes(x->kind);
@@ -380,5 +380,5 @@ static void fill(const struct act *a, int col, const float *x)
 
 void matmul_init_avx2(struct kernels *k)
 {
-    k->matmul = (struct matmul_kernels){fill, run};
+    k->matmul = (struct matmul_kernels){fill, matmul_run_avx2};
 }

@@ -96,6 +96,7 @@ void wmat_panel_floats(const struct wmat *w, int panel, int k0, int n, float *ou
 /* Each level overwrites what it does better; called from kernels_init() in this order. */
 void matmul_init_c(struct kernels *k);
 void matmul_init_avx2(struct kernels *k);
+void matmul_init_avxvnni(struct kernels *k);
 void matmul_init_avx512(struct kernels *k);
 void matmul_init_avx512bf16(struct kernels *k);
 void matmul_init_neon(struct kernels *k);

@@ -17,6 +17,9 @@
 /* For 3 columns or more. */
 void matmul_wide_avx2(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last);
+/* For any, and any kind the AVX2 level takes. */
+void matmul_run_avx2(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last);
 
 /* Stops gcc from collecting all products of a block in memory and adding them later. */
 #if defined(USE_SIMDE)

@@ -1,4 +1,5 @@
-/* matmul_wide_avx2.c - ACT_Q8 and ACT_Q16 products of several columns with AVX2, without VNNI.
+/* matmul_wide_avx2.c - ACT_Q8 and ACT_Q16 products of several columns with AVX2, without VNNI;
+ * matmul_avxvnni.c compiles it once more for CPUs that have AVX-VNNI, but no AVX-512.
  *
  * Both sides are laid out first so that a tile needs one register per operand and no unpacking:
  * the columns of a tile beside each other, and a panel's codes with their scales as floats, both
@@ -18,7 +19,8 @@
  *   Q6_K, c <= 63         32 less, and only 16 k: 8 * 32 * 127 = 32512
  *
  * Codes stay unsigned, for vpmaddubsw; the sums start at -bias times the sum of the x codes
- * instead. They wrap around on the way, which does not matter.
+ * instead. They wrap around on the way, which does not matter. With VNNI a step is one vpdpbusd or
+ * vpdpwssd and all sums have 32 bits, so columns of one plane are always bytes.
  *
  * The outputs are those of matmul_avx2.c, in the same order; between slices of k they rest in y. */
 #include "kernels/kernels.h"
@@ -42,12 +44,18 @@ enum {
 #define KEEP_IN_MEMORY() __asm__ volatile("" ::: "memory")
 #endif
 
+#ifdef WIDE_VNNI
+enum { VNNI = true };
+#else
+enum { VNNI = false };
+#endif
+
 /* What is constant in a tile's code. */
 struct kind {
     bool shorts;   /* steps of 2 k, not 4 */
     int sub;       /* k per scale */
     bool has_bias; /* 16-bit sums start at a bias */
-    bool is_moved; /* 32-bit sums start at a number */
+    bool is_moved; /* 32-bit sums of bytes start at a number */
     bool has_base;
 };
 
@@ -92,7 +100,21 @@ ALWAYS_INLINE __m256i broadcast(int32_t v)
     return _mm256_set1_epi32(v);
 }
 
-/* One step of all columns; `fresh` sums are not there yet. */
+/* sum + the products of a step, in 32 bits or, for bytes without VNNI, in 16. */
+ALWAYS_INLINE __m256i add_products(struct kind kind, __m256i sum, __m256i w, __m256i x)
+{
+#if defined(WIDE_VNNI) && defined(USE_SIMDE)
+    return kind.shorts ? _mm256_add_epi32(sum, _mm256_madd_epi16(w, x))
+                       : _mm256_dpbusd_epi32(sum, w, x);
+#elif defined(WIDE_VNNI)
+    return kind.shorts ? _mm256_dpwssd_avx_epi32(sum, w, x) : _mm256_dpbusd_avx_epi32(sum, w, x);
+#else
+    return kind.shorts ? _mm256_add_epi32(sum, _mm256_madd_epi16(w, x))
+                       : _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
+#endif
+}
+
+/* One step of all columns; `fresh` sums of bytes are not there yet. */
 ALWAYS_INLINE void add_step(struct kind kind, const int n_cols, bool fresh, int step,
     const struct w_block *w, const struct x_block *x, __m256i dot[HALVES][COLS])
 {
@@ -104,14 +126,8 @@ ALWAYS_INLINE void add_step(struct kind kind, const int n_cols, bool fresh, int 
 
         UNROLL
         for (int h = 0; h < HALVES; h++) {
-            const __m256i product = kind.shorts ? _mm256_madd_epi16(h ? w1 : w0, v)
-                                                : _mm256_maddubs_epi16(h ? w1 : w0, v);
-
-            if (fresh)
-                dot[h][c] = product;
-            else
-                dot[h][c] = kind.shorts ? _mm256_add_epi32(dot[h][c], product)
-                                        : _mm256_add_epi16(dot[h][c], product);
+            dot[h][c] = fresh ? _mm256_maddubs_epi16(h ? w1 : w0, v)
+                              : add_products(kind, dot[h][c], h ? w1 : w0, v);
             KEEP_IN_REGISTER(dot[h][c]);
         }
     }
@@ -122,13 +138,13 @@ ALWAYS_INLINE void add_sub_block(struct kind kind, const int n_cols, const int f
     const struct w_block *w, const struct x_block *x, float sums[COLS][PANEL_ROWS])
 {
     const int k = kind.shorts ? 2 : 4, from = first / k, n_steps = kind.sub / k, half = first / 16;
-    const bool fresh = !kind.shorts && !kind.has_bias;
+    const bool in_32 = kind.shorts || VNNI, fresh = !in_32 && !kind.has_bias;
     __m256i dot[HALVES][COLS];
 
     if (!fresh) {
         UNROLL
         for (int c = 0; c < n_cols; c++)
-            dot[0][c] = dot[1][c] = broadcast(kind.shorts ? x->start[half][c] : x->bias[half][c]);
+            dot[0][c] = dot[1][c] = broadcast(in_32 ? x->start[half][c] : x->bias[half][c]);
     }
     add_step(kind, n_cols, fresh, from, w, x, dot);
     UNROLL
@@ -143,9 +159,9 @@ ALWAYS_INLINE void add_sub_block(struct kind kind, const int n_cols, const int f
             ivec whole = (ivec)dot[h][c];
             fvec sum;
 
-            if (!kind.shorts)
+            if (!in_32)
                 whole = (ivec)_mm256_madd_epi16(dot[h][c], _mm256_set1_epi16(1));
-            if (kind.is_moved)
+            if (!in_32 && kind.is_moved)
                 whole += x->start[half][c];
             memcpy(&sum, &sums[c][8 * h], sizeof(sum));
             sum = fma_lanes(to_float(whole), s.scale * x->scale[c], sum);
@@ -225,12 +241,14 @@ typedef void tile_function(int n_cols, const struct tile_at *at);
 
 ALWAYS_INLINE bool is_shorts(enum dtype type, int planes)
 {
-    return planes == 2 || zero_log2(type) == 7;
+    return planes == 2 || (!VNNI && zero_log2(type) == 7);
 }
 
 /* What codes of bytes are lessened by; 0 where all sums fit without. */
 ALWAYS_INLINE int bias(enum dtype type)
 {
+    if (VNNI)
+        return 0;
     switch (type) {
     case DTYPE_Q6_K: return 32;
     case DTYPE_Q5_0:
@@ -473,7 +491,7 @@ ALWAYS_INLINE void multiply(
 WMAT_QUANTISED(DEFINE)
 DEFINE(DTYPE_Q8_0_PLANES)
 
-void matmul_wide_avx2(
+static void run_wide(
     const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
 {
     const int n_chunks = (x->n_cols + X_TILES * COLS - 1) / (X_TILES * COLS);
@@ -505,3 +523,28 @@ void matmul_wide_avx2(
         }
     }
 }
+
+#ifdef WIDE_VNNI
+/* Few columns wait for memory anyway, and are multiplied without laying anything out. */
+static void run(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
+{
+    const int from = x->kind == ACT_Q16 ? 3 : 4;
+
+    if (x->kind != ACT_F32 && x->n_cols >= from && w->layout != DTYPE_Q8_0_COARSE)
+        run_wide(w, x, y, ldy, first, last);
+    else
+        matmul_run_avx2(w, x, y, ldy, first, last);
+}
+
+void matmul_init_avxvnni(struct kernels *k)
+{
+    k->matmul.run = run;
+}
+#else
+void matmul_wide_avx2(
+    const struct wmat *w, const struct act *x, float *y, size_t ldy, int first, int last)
+{
+    run_wide(w, x, y, ldy, first, last);
+}
+#endif

@@ -1,6 +1,7 @@
 /* bench_matmul.c - speed of the matrix products on one thread, one `name value unit` line each.
  *
- * usage: bench_matmul [isa [type [precise]]]     isa: c, avx2, avx512, neon or auto; type: as Q4_K
+ * usage: bench_matmul [isa [type [precise]]]     isa: c, avx2, avxvnni, avx512, neon or auto; type:
+ * as Q4_K
  *
  * Per type: 512 columns on weights that stay in cache (GOPS, a multiplication and an addition are
  * two), a few columns on weights that do not, the time of one column relative to a plain read of

@@ -77,6 +77,24 @@ __attribute__((target("avx512f,avx512vnni"))) static uint64_t dots_avx512(void)
     return (uint64_t)_mm512_reduce_add_epi32(sum[0]);
 }
 
+__attribute__((target("avx2,avxvnni"))) static uint64_t dots_avxvnni(void)
+{
+    __m256i a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(-5), sum[LANES];
+
+    for (int l = 0; l < LANES; l++)
+        sum[l] = _mm256_setzero_si256();
+    for (int i = 0; i < DOTS; i++) {
+        __asm__ volatile("" : "+x"(a));
+        for (int l = 0; l < LANES; l++) {
+            sum[l] = _mm256_dpbusd_avx_epi32(sum[l], a, b);
+            __asm__ volatile("" : "+x"(sum[l])); /* gcc 12 would copy it to memory */
+        }
+    }
+    for (int l = 1; l < LANES; l++)
+        sum[0] = _mm256_add_epi32(sum[0], sum[l]);
+    return (uint64_t)_mm256_extract_epi64(sum[0], 0);
+}
+
 __attribute__((target("avx2"))) static uint64_t dots_avx2(void)
 {
     __m256i a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(-5), one = _mm256_set1_epi16(1),
@@ -125,6 +143,8 @@ double peak_dot(struct pool *p, enum isa isa)
 #if defined(__x86_64__)
     if (isa == ISA_AVX512)
         w = (struct work){.dots = dots_avx512, .ops = 2.0 * 64 * LANES * DOTS};
+    else if (isa == ISA_AVXVNNI)
+        w = (struct work){.dots = dots_avxvnni, .ops = 2.0 * 32 * LANES * DOTS};
     else if (isa == ISA_AVX2)
         w = (struct work){.dots = dots_avx2, .ops = 2.0 * 32 * LANES * DOTS};
 #endif

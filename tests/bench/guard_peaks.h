@@ -11,8 +11,8 @@
 double peak_read(struct pool *p, const void *data, size_t bytes);
 
 /* Operations per second (a multiplication and an addition are two) of int8 dot products in
- * registers, on all threads: vpdpbusd for ISA_AVX512, vpmaddubsw, vpmaddwd and vpaddd for ISA_AVX2;
- * for the others what the compiler makes of a plain loop. */
+ * registers, on all threads: vpdpbusd for ISA_AVX512 and ISA_AVXVNNI, vpmaddubsw, vpmaddwd and
+ * vpaddd for ISA_AVX2; for the others what the compiler makes of a plain loop. */
 double peak_dot(struct pool *p, enum isa isa);
 
 #endif

@@ -49,7 +49,9 @@ int choice_answered(const struct choice *c)
 
 int choice_target(const struct choice *c)
 {
-    return choice_answered(c) > 0 ? c->n_tokens - 1 : c->n_tokens;
+    if (choice_answered(c) == 0)
+        return c->n_tokens;
+    return c->replays ? c->job->n_prompt : c->n_tokens - 1;
 }
 
 static void append_token(struct choice *c, int32_t id)

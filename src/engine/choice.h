@@ -17,7 +17,7 @@
 
 enum choice_state {
     CHOICE_PREFILL,   /* tokens[past..) up to choice_target() are to be computed */
-    CHOICE_DECODE,    /* the last token is to be computed */
+    CHOICE_DECODE,    /* the last token is to be computed, after known ones where it `replays` */
     CHOICE_PREEMPTED, /* gave its pages back; waits to compute everything again */
     CHOICE_ENDED
 };
@@ -39,7 +39,8 @@ struct choice {
     bool counted;    /* its prompt is in the statistics */
     int32_t *tokens; /* prompt, then answer */
     int n_tokens, tokens_cap;
-    int past; /* positions in the cache */
+    int past;     /* positions in the cache */
+    bool replays; /* the prefill graph has other bits: an answer is the decode graph's alone */
     struct kv_table kv;
     struct piece prompt_news; /* log-probabilities of the prompt so far */
     struct stop_scan scan;
@@ -62,7 +63,7 @@ void choice_destroy(struct choice *c);
 
 /* Tokens of the answer. */
 int choice_answered(const struct choice *c);
-/* Positions to compute before tokens can be drawn from a decode run. */
+/* Positions for the prefill graph to compute before decode runs follow. */
 int choice_target(const struct choice *c);
 
 /* Appends the picked token to the answer, posts it with the text it decides, and returns true when

@@ -127,8 +127,9 @@ static void sample_share(void *arg, int thread, int n_threads)
 
     pool_share(run->n, thread, n_threads, &first, &last);
     for (int i = first; i < last; i++)
-        sched_sample_row(
-            run->s, run->s->rows[i], run->s->samplers[thread], i, run->s->seqs[i].best);
+        if (run->s->seqs[i].n_logits)
+            sched_sample_row(
+                run->s, run->s->rows[i], run->s->samplers[thread], i, run->s->seqs[i].best);
 }
 
 void sched_sample(struct sched *s, int n)

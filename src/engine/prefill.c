@@ -19,6 +19,7 @@ static void begin_answers(struct sched *s, struct choice *first, const struct sh
         struct choice *c = choice_create(j, i, s->o.ctx_tokens);
 
         c->forked = true;
+        c->replays = first->replays;
         c->n_cached = first->n_cached;
         c->past = first->past;
         kv_share(s->kv, &c->kv, &first->kv);
@@ -76,11 +77,13 @@ static bool scores(const struct choice *c)
 }
 
 /* Where c's prompt ends for the prefill graph. Beside answers the last token is left to their next
- * decode run, which reads the head anyway: for one row it is most of a small model. */
+ * decode run, which reads the head anyway: for one row it is most of a small model. Not where that
+ * would show in its bits. */
 static int prefill_target(const struct sched *s, const struct choice *c)
 {
-    const bool leaves_one = sched_any_in(s, CHOICE_DECODE) && choice_answered(c) == 0 &&
-                            !scores(c) && c->job->params.n == 1 && c->job->max_tokens > 0;
+    const bool leaves_one = !s->replays && sched_any_in(s, CHOICE_DECODE) &&
+                            choice_answered(c) == 0 && !scores(c) && c->job->params.n == 1 &&
+                            c->job->max_tokens > 0;
 
     return choice_target(c) - leaves_one;
 }

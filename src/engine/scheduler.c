@@ -25,6 +25,7 @@ struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched
     s->embeds = rt->hp.bidirectional;
     if (s->embeds)
         return s;
+    s->replays = !graph_same_bits(rt->prefill, rt->decode);
     if (sched_open_drawing(s) < 0) {
         sched_destroy(s);
         return NULL;
@@ -253,6 +254,7 @@ void sched_admit(struct sched *s, struct job *j)
     struct choice *c = choice_create(j, 0, s->o.ctx_tokens);
 
     c->forked = j->params.n == 1;
+    c->replays = s->replays;
     c->state = CHOICE_PREFILL;
     j->n_left = j->params.n;
     s->n_running += j->params.n;
@@ -333,10 +335,12 @@ static int gather_rows(struct sched *s)
             .n_tokens = 1,
             .tokens = &c->tokens[c->past],
             .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
-            .n_logits = 1,
             .logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab,
-            .best = sched_shortlist(s, c, n),
         };
+        if (c->past + 1 == c->n_tokens) { /* the next one is not known yet */
+            s->seqs[n].n_logits = 1;
+            s->seqs[n].best = sched_shortlist(s, c, n);
+        }
         n++;
     }
     return n;
@@ -344,8 +348,10 @@ static int gather_rows(struct sched *s)
 
 void sched_advance(struct sched *s, struct choice *c, int n)
 {
+    const int n_prompt = c->job->n_prompt;
+
     c->past += n;
-    kv_commit(s->kv, &c->kv, c->tokens, c->past);
+    kv_commit(s->kv, &c->kv, c->tokens, s->replays && c->past > n_prompt ? n_prompt : c->past);
     kv_trim(s->kv, &c->kv, c->past);
 }
 
@@ -363,7 +369,8 @@ static double decode(struct sched *s)
     }
     sched_sample(s, n);
     for (int i = 0; i < n; i++)
-        sched_accept(s, s->rows[i]);
+        if (s->seqs[i].n_logits)
+            sched_accept(s, s->rows[i]);
     return (double)(clock_ns() - start) / 1e6;
 }
 

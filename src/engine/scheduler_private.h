@@ -38,8 +38,9 @@ struct sched {
     int32_t *end_tokens; /* every token that ends an answer */
     size_t n_end_tokens;
 
-    bool embeds; /* the model makes vectors: embed.c */
-    bool news;   /* a job has something to read that wake() was not called for */
+    bool embeds;  /* the model makes vectors: embed.c */
+    bool replays; /* choices do: the two graphs have different bits */
+    bool news;    /* a job has something to read that wake() was not called for */
     struct engine_stats stats;
 };
 

@@ -83,6 +83,11 @@ void graph_head_bytes(const struct graph *g, int64_t *read, int64_t *whole)
     *whole = g->head ? atomic_load(&g->head->whole) : 0;
 }
 
+bool graph_same_bits(const struct graph *a, const struct graph *b)
+{
+    return a->by_blas == b->by_blas && a->profile.precision == b->profile.precision;
+}
+
 void graph_kv_layout(const struct graph *g, struct kv_layout *out)
 {
     *out = g->kv_layout;

@@ -72,6 +72,9 @@ struct kv_view graph_kv_view(
 /* Bytes of the head that all runs so far have read, and those they would have read without leaving
  * rows out. Any thread. */
 void graph_head_bytes(const struct graph *g, int64_t *read, int64_t *whole);
+/* Whether a row's numbers are the same to the bit whichever of two graphs of a model computes it:
+ * not where only one leaves products to OpenBLAS. */
+bool graph_same_bits(const struct graph *a, const struct graph *b);
 void graph_kv_layout(const struct graph *g, struct kv_layout *out);
 int graph_n_steps(const struct graph *g);
 int graph_max_tokens(const struct graph *g);

@@ -96,6 +96,8 @@ static int take_linear(struct graph *g, struct step *s, int i, const struct ir_w
         return r;
     l->backend = plan_backend(g, l->w.type);
     l->kind = l->backend == MATMUL_BLAS ? ACT_F32 : plan_act(g, l->w.type);
+    if (l->backend == MATMUL_BLAS)
+        g->by_blas |= UINT64_C(1) << l->w.type->type;
     s->kinds[l->kind] = true;
     return 0;
 }

@@ -69,11 +69,12 @@ struct graph {
     const struct kernels *k;
     struct pool *pool;
     int n_threads;
-    int n_layers;    /* of this graph */
-    int out_width;   /* of the result */
-    bool complete;   /* reads every weight of the model: what is left over is an error */
-    int n_ir_before; /* nodes before fusion, for people */
-    int changes[3];  /* what constants, fusion and dead code changed */
+    int n_layers;     /* of this graph */
+    int out_width;    /* of the result */
+    bool complete;    /* reads every weight of the model: what is left over is an error */
+    uint64_t by_blas; /* bit t: matrices of type t are OpenBLAS' */
+    int n_ir_before;  /* nodes before fusion, for people */
+    int changes[3];   /* what constants, fusion and dead code changed */
     struct ir ir;
 
     struct step *steps;

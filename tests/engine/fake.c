@@ -258,6 +258,11 @@ int graph_n_steps(const struct graph *g)
     return 1;
 }
 
+bool graph_same_bits(const struct graph *a, const struct graph *b)
+{
+    return !fake.graphs_differ;
+}
+
 int graph_max_tokens(const struct graph *g)
 {
     return g->max_tokens;

@@ -35,7 +35,8 @@ struct fake {
     /* An answer's token is the end of turn about once in so many; 0 = never. */
     int end_every;
     bool nan_logits;
-    bool no_lists; /* always the row, even where a list would do */
+    bool no_lists;      /* always the row, even where a list would do */
+    bool graphs_differ; /* as with OpenBLAS in one of them; the fake's bits are the same */
     int us_per_run, us_per_token;
     int open_error;
 

@@ -193,6 +193,15 @@ static void preempted_answers_are_what_they_would_have_been(void **state)
     assert_int_equal(s.jobs_finished[FINISH_LENGTH], JOBS + JOBS / 2);
 }
 
+static void answers_stay_with_the_decode_graph_when_its_bits_differ(void **state)
+{
+    fake.graphs_differ = true;
+    preempted_answers_are_what_they_would_have_been(state);
+    for (int i = 0; i < fake.n_runs; i++)
+        if (!fake.runs[i].decode) /* the longest prompt has 130 tokens */
+            assert_in_range(fake.runs[i].past + fake.runs[i].n_tokens, 1, 130);
+}
+
 static void preempted_choices_of_one_prompt_go_on_alone(void **state)
 {
     static int32_t ids[700];
@@ -350,6 +359,7 @@ int main(void)
         CASE(more_choices_than_places_wait_their_turn),
         CASE(windows_give_pages_back_while_running),
         CASE(preempted_answers_are_what_they_would_have_been),
+        CASE(answers_stay_with_the_decode_graph_when_its_bits_differ),
         CASE(preempted_choices_of_one_prompt_go_on_alone),
         CASE(a_prompt_is_preempted_and_scored_again),
         CASE(settings_that_cannot_work_are_refused),

@@ -35,7 +35,7 @@ struct choice {
     int index;
     enum choice_state state;
     bool forked;     /* the job's other choices exist, or there are none */
-    bool stalled;    /* found no pages in this step */
+    bool stalled;    /* gets no piece of this step: has one, or found no pages */
     bool counted;    /* its prompt is in the statistics */
     int32_t *tokens; /* prompt, then answer */
     int n_tokens, tokens_cap;

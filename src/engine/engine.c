@@ -123,7 +123,7 @@ static int open_kv(struct engine *e, size_t available_before, struct err *err)
         .ctx_tokens = e->opts.ctx_tokens ? e->opts.ctx_tokens : e->rt->hp.context,
         .shrink_ctx = e->opts.ctx_tokens == 0,
         .max_sequences = e->opts.max_sequences,
-        .max_chunk = graph_max_tokens(e->rt->prefill),
+        .max_chunk = e->rt->max_chunk,
         .no_prefixes = !keep,
     };
     struct kv_plan plan;
@@ -159,7 +159,7 @@ static void fill_info(struct engine *e)
     e->info.max_sequences = e->opts.max_sequences;
     e->info.n_threads = pool_threads(rt->pool);
     e->info.prefill_steps = graph_n_steps(rt->prefill);
-    e->info.prefill_tokens = graph_max_tokens(rt->prefill);
+    e->info.prefill_tokens = rt->max_chunk;
     e->info.decode_steps = rt->decode ? graph_n_steps(rt->decode) : 0;
     e->info.isa = isa_name(rt->kernels.isa);
     e->info.profile = rt->profile;

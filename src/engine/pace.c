@@ -26,6 +26,14 @@ int pace_budget(const struct pace *p, double decode_ms)
     return tokens < PACE_SMALLEST ? PACE_SMALLEST : (int)(tokens + 0.5) / 8 * 8;
 }
 
+void pace_decoded(struct pace *p, int tokens, double ms)
+{
+    if (tokens > 0) /* at least a tenth was the prompts', or a slow minute would never end */
+        pace_measured(p, tokens, ms > p->decode_ms / 0.9 ? ms - p->decode_ms : ms / 10);
+    else
+        p->decode_ms = p->decode_ms > 0 ? fade * p->decode_ms + (1 - fade) * ms : ms;
+}
+
 void pace_measured(struct pace *p, int tokens, double ms)
 {
     p->tokens = p->tokens * fade + tokens;

@@ -15,6 +15,7 @@ struct pace {
     int max_chunk; /* of the prefill graph */
     double target_ms;
     double tokens, ms; /* prefill lately: sums in which older steps fade */
+    double decode_ms;  /* a decode run without prompts lately; 0 = none yet */
 };
 
 /* So many tokens take about as long to multiply as the weights take to read. */
@@ -23,5 +24,7 @@ enum { PACE_SMALLEST = 16 };
 /* decode_ms: of this step's decode run; 0 when nothing decodes. */
 int pace_budget(const struct pace *p, double decode_ms);
 void pace_measured(struct pace *p, int tokens, double ms);
+/* A decode run took so long, with so many tokens of prompts in it. */
+void pace_decoded(struct pace *p, int tokens, double ms);
 
 #endif

@@ -119,13 +119,8 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         c->stalled = true;
         return 0;
     }
-    seq = (struct graph_seq){
-        .past = c->past,
-        .n_tokens = n,
-        .tokens = &c->tokens[c->past],
-        .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
-        .logits = s->logits,
-    };
+    seq = sched_part(c, n);
+    seq.logits = s->logits;
     if (scored) {
         seq.n_logits = n;
     } else if (first_answer && c->past + n == choice_target(c)) {
@@ -199,9 +194,11 @@ static struct choice *shortest_prompt(struct sched *s)
 }
 
 /* Half of the budget for those with the least left, then the one that came first, then whoever.
- * Each run reads all weights: a small budget is not cut, but is those prompts' every other time,
- * and little that is left of one is left. */
-void sched_prefill(struct sched *s, int budget)
+ * Each piece by itself reads all weights: a small budget is not cut, but is those prompts' every
+ * other time, and little that is left of one is left. `take` gives a prompt up to n tokens and
+ * returns how many. */
+static int share_out(
+    struct sched *s, int budget, int (*take)(struct sched *s, struct choice *c, int n))
 {
     const int least = budget < PACE_SMALLEST ? budget : PACE_SMALLEST;
     const int half = budget >= 4 * PACE_SMALLEST ? budget / 2 : s->stats.steps % 2 ? budget : 0;
@@ -211,15 +208,71 @@ void sched_prefill(struct sched *s, int budget)
     for (int i = 0; i < s->n_live; i++)
         s->live[i]->stalled = false;
     oldest = oldest_prompt(s);
-    while (oldest && spent + least <= half && (c = shortest_prompt(s)) && c != oldest) {
-        spent += prefill_some(s, c, half - spent);
-        sched_publish(s);
-    }
+    while (oldest && spent + least <= half && (c = shortest_prompt(s)) && c != oldest)
+        spent += take(s, c, half - spent);
     if (oldest && oldest->state == CHOICE_PREFILL && spent + least <= budget)
-        spent += prefill_some(s, oldest, budget - spent);
+        spent += take(s, oldest, budget - spent);
+    while (oldest && spent + least <= budget && (c = shortest_prompt(s)))
+        spent += take(s, c, budget - spent);
+    return spent;
+}
+
+static int compute(struct sched *s, struct choice *c, int n)
+{
+    n = prefill_some(s, c, n);
     sched_publish(s);
-    while (oldest && spent + least <= budget && (c = shortest_prompt(s))) {
-        spent += prefill_some(s, c, budget - spent);
-        sched_publish(s);
+    return n;
+}
+
+void sched_prefill(struct sched *s, int budget)
+{
+    share_out(s, budget, compute);
+}
+
+/* ---- beside answers ---- */
+
+/* Nothing of its prompt needs a logit of its own: the last token goes with the rows. */
+static bool can_ride(const struct choice *c)
+{
+    const struct job *j = c->job;
+
+    return choice_answered(c) > 0 || (!scores(c) && j->params.n == 1 && j->max_tokens > 0);
+}
+
+static int ride(struct sched *s, struct choice *c, int n)
+{
+    n = piece_size(s, c, n);
+    c->stalled = true; /* one piece is all */
+    if (n == 0) {
+        prompt_done(s, c, NULL);
+        return 0;
+    }
+    if (!kv_reserve(s->kv, &c->kv, c->past, c->past + n))
+        return 0;
+    s->seqs[s->n_rows + s->n_riders] = sched_part(c, n);
+    s->riders[s->n_riders++] = c;
+    return n;
+}
+
+int sched_ride(struct sched *s)
+{
+    if (s->replays || s->pace.decode_ms <= 0)
+        return 0;
+    for (int i = 0; i < s->n_live; i++)
+        if (s->live[i]->state == CHOICE_PREFILL && !can_ride(s->live[i]))
+            return 0;
+    return share_out(s, pace_budget(&s->pace, s->pace.decode_ms), ride);
+}
+
+void sched_rode(struct sched *s)
+{
+    for (int i = 0; i < s->n_riders; i++) {
+        struct choice *c = s->riders[i];
+        const int n_tokens = s->seqs[s->n_rows + i].n_tokens;
+        const bool ends = c->past + n_tokens == prefill_target(s, c);
+
+        sched_advance(s, c, n_tokens);
+        if (ends)
+            prompt_done(s, c, NULL);
     }
 }

@@ -201,14 +201,18 @@ static int announce_quantised(
     return 0;
 }
 
-/* Whole sequences, several in a run: any of them as long as the model takes it, together at least
- * as many rows as pay for reading the weights once. */
-static void embed_options(
+/* Pieces of prompts, and beside them one token of each answer. Of an embedding model whole
+ * sequences: any of them as long as the model takes it, together at least as many rows as pay for
+ * reading the weights once. */
+static void prefill_options(
     const struct runtime *rt, const struct runtime_opts *o, struct flow_options *fo)
 {
-    int rows = rt->hp.context < EMBED_ROWS_MAX ? rt->hp.context : EMBED_ROWS_MAX;
+    int rows = o->max_chunk + o->max_sequences;
 
-    rows = rows > EMBED_ROWS_MIN ? rows : EMBED_ROWS_MIN;
+    if (rt->hp.bidirectional) {
+        rows = rt->hp.context < EMBED_ROWS_MAX ? rt->hp.context : EMBED_ROWS_MAX;
+        rows = rows > EMBED_ROWS_MIN ? rows : EMBED_ROWS_MIN;
+    }
     flow_prefill_options(fo, o->max_sequences, (rows + o->max_sequences - 1) / o->max_sequences);
 }
 
@@ -232,16 +236,12 @@ static int build_graphs(struct runtime *rt, const struct runtime_opts *o, struct
         return r;
     if (o->packed_file[0])
         rt->packed = packed_open(o->packed_file, rt->weights, rt->pool);
-    if (rt->hp.bidirectional) {
-        embed_options(rt, o, &fo);
-    } else {
-        flow_prefill_options(&fo, 1, o->max_chunk);
-        fo.dynamic_seq = true;
-    }
+    prefill_options(rt, o, &fo);
     fo.taps = o->taps;
     r = build(rt, &rt->prefill, &fo, &prefill, err);
     if (r < 0)
         return r;
+    rt->max_chunk = rt->hp.bidirectional ? graph_max_tokens(rt->prefill) : o->max_chunk;
     graph_kv_layout(rt->prefill, &rt->kv);
     rt->n_params = weight_store_params(rt->weights);
     rt->weight_bytes = weight_store_bytes(rt->weights);

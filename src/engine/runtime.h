@@ -44,9 +44,11 @@ struct runtime {
     struct pool *pool;
     struct weight_store *weights;
     struct packed *packed; /* NULL without a packed_file */
-    /* An embedding model (hp.bidirectional) has no decode graph, and its prefill graph takes
-     * max_sequences whole sequences of together graph_max_tokens(). */
+    /* The prefill graph takes pieces of prompts of together max_chunk tokens, beside one of each
+     * answer. An embedding model (hp.bidirectional) has no decode graph, and its prefill graph
+     * takes max_sequences whole sequences of together max_chunk. */
     struct graph *prefill, *decode;
+    int max_chunk;
     struct kv_layout kv;
     int64_t n_params;
     size_t weight_bytes; /* resident: packed weights and what stays in the mapping */

@@ -17,11 +17,11 @@ struct sched *sched_create(struct runtime *rt, struct kv *kv, const struct sched
     s->rt = rt;
     s->kv = kv;
     s->o = *o;
-    s->pace = (struct pace){.fixed = o->prefill_chunk,
-        .max_chunk = graph_max_tokens(rt->prefill),
-        .target_ms = o->itl_target_ms};
+    s->pace = (struct pace){
+        .fixed = o->prefill_chunk, .max_chunk = rt->max_chunk, .target_ms = o->itl_target_ms};
     s->rows = xcalloc((size_t)o->max_sequences, sizeof(struct choice *));
     s->seqs = xcalloc((size_t)o->max_sequences, sizeof(*s->seqs));
+    s->riders = xcalloc((size_t)o->max_sequences, sizeof(struct choice *));
     s->embeds = rt->hp.bidirectional;
     if (s->embeds)
         return s;
@@ -41,6 +41,7 @@ void sched_destroy(struct sched *s)
     sched_close_drawing(s);
     free(s->rows);
     free(s->seqs);
+    free(s->riders);
     free(s->live);
     free(s);
 }
@@ -320,6 +321,16 @@ static void readmit(struct sched *s)
 
 /* ---- decoding ---- */
 
+struct graph_seq sched_part(const struct choice *c, int n)
+{
+    return (struct graph_seq){
+        .past = c->past,
+        .n_tokens = n,
+        .tokens = &c->tokens[c->past],
+        .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
+    };
+}
+
 static int gather_rows(struct sched *s)
 {
     int n = 0;
@@ -330,15 +341,10 @@ static int gather_rows(struct sched *s)
         if (c->state != CHOICE_DECODE || !sched_make_room(s, c, 1))
             continue;
         s->rows[n] = c;
-        s->seqs[n] = (struct graph_seq){
-            .past = c->past,
-            .n_tokens = 1,
-            .tokens = &c->tokens[c->past],
-            .pages = {c->kv.pages[KV_GLOBAL], c->kv.pages[KV_SLIDING]},
-            .logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab,
-        };
+        s->seqs[n] = sched_part(c, 1);
         if (c->past + 1 == c->n_tokens) { /* the next one is not known yet */
             s->seqs[n].n_logits = 1;
+            s->seqs[n].logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab;
             s->seqs[n].best = sched_shortlist(s, c, n);
         }
         n++;
@@ -355,23 +361,30 @@ void sched_advance(struct sched *s, struct choice *c, int n)
     kv_trim(s->kv, &c->kv, c->past);
 }
 
-/* Returns the milliseconds it took, 0 when nothing decodes. */
+/* Returns the milliseconds it took, 0 when nothing decodes. Prompts may have had their share. */
 static double decode(struct sched *s)
 {
     int64_t start = clock_ns();
-    int n = gather_rows(s);
+    int n = gather_rows(s), n_tokens;
+    double ms;
 
+    s->n_rows = n;
+    s->n_riders = 0;
     if (n == 0)
         return 0;
-    graph_run(s->rt->decode, kv_memory(s->kv), s->seqs, n);
-    for (int i = 0; i < n; i++) {
+    n_tokens = sched_ride(s);
+    graph_run(
+        s->n_riders ? s->rt->prefill : s->rt->decode, kv_memory(s->kv), s->seqs, n + s->n_riders);
+    for (int i = 0; i < n; i++)
         sched_advance(s, s->rows[i], 1);
-    }
+    sched_rode(s);
     sched_sample(s, n);
     for (int i = 0; i < n; i++)
         if (s->seqs[i].n_logits)
             sched_accept(s, s->rows[i]);
-    return (double)(clock_ns() - start) / 1e6;
+    ms = (double)(clock_ns() - start) / 1e6;
+    pace_decoded(&s->pace, n_tokens, ms);
+    return ms;
 }
 
 void sched_publish(struct sched *s)
@@ -386,7 +399,7 @@ static void generate(struct sched *s)
     double decode_ms = decode(s);
 
     sched_publish(s);
-    if (sched_any_in(s, CHOICE_PREFILL))
+    if (s->n_riders == 0 && sched_any_in(s, CHOICE_PREFILL))
         sched_prefill(s, pace_budget(&s->pace, sched_any_in(s, CHOICE_DECODE) ? decode_ms : 0));
 }
 

@@ -27,8 +27,10 @@ struct sched {
 
     /* The decode run in progress. */
     struct choice **rows;   /* (max_sequences) */
-    struct graph_seq *seqs; /* (max_sequences) */
-    float *logits;          /* (max(max_sequences, PROMPT_ROWS), vocab); none when it embeds */
+    struct graph_seq *seqs; /* (max_sequences) the rows, then the riders */
+    struct choice **riders; /* (max_sequences) whose prompts have a piece in it */
+    int n_rows, n_riders;
+    float *logits; /* (max(max_sequences, PROMPT_ROWS), vocab); none when it embeds */
     size_t logits_bytes;
     struct shortlist *lists; /* (max_sequences) what a run may give instead of rows */
     struct logit *best;      /* (max_sequences, SHORTLIST_MAX) */
@@ -53,6 +55,8 @@ void sched_insert_live(struct sched *s, int at, struct choice *c);
 /* Makes the next n positions of c writable, at the cost of younger choices. False: c waits, with
  * what it has, for older ones to end. */
 bool sched_make_room(struct sched *s, struct choice *c, int n);
+/* The next n tokens of c as a part of a run, without logits. */
+struct graph_seq sched_part(const struct choice *c, int n);
 /* The next n positions of c are computed. */
 void sched_advance(struct sched *s, struct choice *c, int n);
 /* Wakes the reader if there is news for it. */
@@ -62,6 +66,12 @@ void sched_publish(struct sched *s);
 /* Computes about `budget` tokens of prompts, at least some; prompts that are complete begin to
  * answer. */
 void sched_prefill(struct sched *s, int budget);
+/* Puts pieces of prompts into the decode run, which reads the weights anyway: what the
+ * target leaves for them. Returns their tokens; 0, and no riders, where prompts are to be computed
+ * by themselves. */
+int sched_ride(struct sched *s);
+/* That run is over. */
+void sched_rode(struct sched *s);
 
 /* ---- embed.c ---- */
 /* Room in the run that comes next. */

@@ -230,8 +230,12 @@ void graph_run(
     go_through();
     for (int s = 0; s < n_seqs; s++) {
         run.n_tokens += seqs[s].n_tokens;
+        if (n_seqs > 1 && !seqs[s].n_logits && !fake.graphs_differ) { /* else it is replayed */
+            run.decode = true;
+            run.n_riding += seqs[s].n_tokens;
+        }
         for (int i = 0; i < seqs[s].n_tokens; i++) {
-            int row = i - (seqs[s].n_tokens - seqs[s].n_logits);
+            const int row = i - (seqs[s].n_tokens - seqs[s].n_logits);
 
             run_token(kv, &seqs[s], i, row < 0 ? NULL : seqs[s].logits + row * FAKE_VOCAB);
         }
@@ -306,7 +310,9 @@ int runtime_open(struct runtime **out, const struct runtime_opts *o, struct err 
     rt->prefill = xcalloc(1, sizeof(struct graph));
     rt->decode = xcalloc(1, sizeof(struct graph));
     rt->hp.bidirectional = fake.embeds;
-    *rt->prefill = (struct graph){false, o->max_chunk, fake.embeds ? o->max_sequences : 1};
+    rt->max_chunk = o->max_chunk;
+    *rt->prefill = (struct graph){
+        false, o->max_chunk + (fake.embeds ? 0 : o->max_sequences), o->max_sequences};
     *rt->decode = (struct graph){true, 1, o->max_sequences};
     *out = rt;
     return 0;

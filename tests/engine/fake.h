@@ -20,8 +20,9 @@ enum { FAKE_VOCAB = 260, FAKE_EOS = 1, FAKE_BOS = 2, FAKE_EOT = 3, FAKE_BYTE = 4
 enum { FAKE_PAGE_BYTES = 256, FAKE_RUNS_MAX = 8192 };
 
 struct fake_run {
-    bool decode;
+    bool decode;          /* answers', whichever graph it is */
     int n_seqs, n_tokens; /* tokens of all sequences */
+    int n_riding;         /* those of prompts beside answers */
     int past;             /* of the first */
     int32_t first_id;     /* the first token of its prompt */
     int n_allocs;         /* of the engine's thread, since it began */

@@ -35,7 +35,8 @@ struct choice {
     int index;
     enum choice_state state;
     bool forked;     /* the job's other choices exist, or there are none */
-    bool stalled;    /* gets no piece of this step: has one, or found no pages */
+    bool stalled;    /* found no pages in this step */
+    bool riding;     /* has a piece in this step's decode run */
     bool counted;    /* its prompt is in the statistics */
     int32_t *tokens; /* prompt, then answer */
     int n_tokens, tokens_cap;

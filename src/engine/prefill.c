@@ -161,7 +161,7 @@ static bool follows(const struct sched *s, const struct choice *c)
 
 static bool can_compute(struct sched *s, struct choice *c)
 {
-    if (c->state != CHOICE_PREFILL || c->stalled)
+    if (c->state != CHOICE_PREFILL || c->stalled || c->riding)
         return false;
     if (scores(c))
         return true;
@@ -206,7 +206,7 @@ static int share_out(
     int spent = 0;
 
     for (int i = 0; i < s->n_live; i++)
-        s->live[i]->stalled = false;
+        s->live[i]->stalled = s->live[i]->riding = false;
     oldest = oldest_prompt(s);
     while (oldest && spent + least <= half && (c = shortest_prompt(s)) && c != oldest)
         spent += take(s, c, half - spent);
@@ -242,13 +242,16 @@ static bool can_ride(const struct choice *c)
 static int ride(struct sched *s, struct choice *c, int n)
 {
     n = piece_size(s, c, n);
-    c->stalled = true; /* one piece is all */
     if (n == 0) {
         prompt_done(s, c, NULL);
         return 0;
     }
-    if (!kv_reserve(s->kv, &c->kv, c->past, c->past + n))
+    /* One job may have more choices than the run has room for. */
+    c->stalled = s->n_rows + s->n_riders == s->o.max_sequences ||
+                 !kv_reserve(s->kv, &c->kv, c->past, c->past + n);
+    if (c->stalled)
         return 0;
+    c->riding = true;
     s->seqs[s->n_rows + s->n_riders] = sched_part(c, n);
     s->riders[s->n_riders++] = c;
     return n;
@@ -256,12 +259,15 @@ static int ride(struct sched *s, struct choice *c, int n)
 
 int sched_ride(struct sched *s)
 {
+    int budget;
+
     if (s->replays || s->pace.decode_ms <= 0)
         return 0;
     for (int i = 0; i < s->n_live; i++)
         if (s->live[i]->state == CHOICE_PREFILL && !can_ride(s->live[i]))
             return 0;
-    return share_out(s, pace_budget(&s->pace, s->pace.decode_ms), ride);
+    budget = pace_budget(&s->pace, s->pace.decode_ms);
+    return share_out(s, budget < s->pace.max_chunk ? budget : s->pace.max_chunk, ride);
 }
 
 void sched_rode(struct sched *s)

@@ -104,6 +104,59 @@ static void answers_flow_while_a_long_prompt_comes_in(void **state)
     assert_int_equal(chunks, 20);
 }
 
+/* The younger of two equal prompts waits for the other one's pages, in one run as in many. */
+static void equal_prompts_ride_once(void **state)
+{
+    static int32_t ids[300];
+    struct job_params p = harness_greedy(ids, 300, 1);
+    struct job *stream, *jobs[2];
+    int n_riding = 0;
+
+    opts.prefix_cache = true;
+    harness_prompt(ids, 300, 1);
+    stream = begin_stream(ids + 50, 10, 400, 200);
+    for (int i = 0; i < 2; i++)
+        jobs[i] = harness_submit(&h, &p);
+    fake_open_gate();
+    for (int i = 0; i < 2; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        fake_assert_answer(&r.answers[0], ids, 300, 1);
+        result_free(&r);
+    }
+    job_release(stream);
+    harness_wait_idle(&h);
+    for (int i = 0; i < fake.n_runs; i++)
+        n_riding += fake.runs[i].n_riding;
+    assert_in_range(n_riding, 299, 299 + 299 - 4 * KV_PAGE);
+}
+
+/* A chunk of the settings may be more than a run takes. */
+static void no_run_gets_more_than_it_takes(void **state)
+{
+    static int32_t ids[3][1200];
+    struct job *stream, *jobs[3];
+
+    stream = begin_stream(ids[0], 10, 400, 65536);
+    for (int i = 0; i < 3; i++) {
+        struct job_params p = harness_greedy(ids[i], 1200, 1);
+
+        harness_prompt(ids[i], 1200, (unsigned)i + 1);
+        jobs[i] = harness_submit(&h, &p);
+    }
+    fake_open_gate();
+    for (int i = 0; i < 3; i++) {
+        struct result r = harness_collect(&h, jobs[i], 1);
+
+        fake_assert_answer(&r.answers[0], ids[i], 1200, 1);
+        result_free(&r);
+    }
+    job_release(stream);
+    harness_wait_idle(&h);
+    for (int i = 0; i < fake.n_runs; i++)
+        assert_in_range(fake.runs[i].n_riding, 0, 2048);
+}
+
 /* Every token's log-probability takes a row of the head: such a prompt is computed by itself. */
 static void a_scored_prompt_does_not_ride(void **state)
 {
@@ -305,6 +358,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(chunks_of_any_size_give_the_same),
         CASE(answers_flow_while_a_long_prompt_comes_in),
+        CASE(equal_prompts_ride_once),
+        CASE(no_run_gets_more_than_it_takes),
         CASE(a_scored_prompt_does_not_ride),
         CASE(the_last_token_of_a_prompt_goes_with_the_answers),
         CASE(small_budgets_are_not_cut),

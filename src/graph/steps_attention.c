@@ -1,8 +1,8 @@
 /* steps_attention.c - K and V of the new rows go into their pages, then every query attends.
  *
  * First phase, by rows: head norm and rotation of q and k where they are fused in, append to the
- * pages. Second phase: pieces of (sequence, kv head, query rows). When there are fewer pieces than
- * threads, the query heads of a group are split too. */
+ * pages. Second phase: pieces of (sequence, kv head, query rows). Where one would keep its thread
+ * busy when the others are done, the query heads of its group are split too. */
 #include <string.h>
 
 #include "graph/plan.h"
@@ -53,17 +53,40 @@ static void append(struct graph *g, struct step *s, int row, struct scratch *t)
     g->k->attention.kv_write(&kv, g->pos[row], t->row[0], t->row[1]);
 }
 
+/* Queries times keys of one sequence. */
+static int64_t work_of(const struct graph *g, const struct step *s, int seq)
+{
+    const struct graph_seq *q = &g->seqs[seq];
+    const int window = g->no_window ? 0 : s->node.attn.spec.window;
+    int64_t keys = (int64_t)q->past + q->n_tokens;
+
+    if (window && keys > (int64_t)window + q->n_tokens)
+        keys = (int64_t)window + q->n_tokens;
+    return keys * q->n_tokens;
+}
+
+static int64_t all_work(const struct graph *g, const struct step *s)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < g->n_seqs; i++)
+        sum += work_of(g, s, i);
+    return sum;
+}
+
 /* The pieces of one sequence: kv heads x row blocks x parts of the head group. */
 struct pieces {
     int blocks, parts;
 };
 
-static struct pieces pieces_of(const struct graph *g, const struct step *s, int seq)
+/* A piece is split when it is a quarter more than a thread's share of all work. */
+static struct pieces pieces_of(const struct graph *g, const struct step *s, int seq, int64_t all)
 {
     const struct attention_spec *a = &s->node.attn.spec;
-    int group = a->n_heads / a->n_kv_heads;
-    int blocks = (g->seqs[seq].n_tokens + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
-    int parts = g->n_seqs * a->n_kv_heads * blocks < g->n_threads ? g->n_threads : 1;
+    const int group = a->n_heads / a->n_kv_heads;
+    const int blocks = (g->seqs[seq].n_tokens + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    const bool too_long = work_of(g, s, seq) * 4 * g->n_threads > all * 5 * blocks * a->n_kv_heads;
+    const int parts = too_long ? g->n_threads : 1;
 
     return (struct pieces){blocks, parts < group ? parts : group};
 }
@@ -100,6 +123,7 @@ static void attend(struct graph *g, struct step *s, int seq, struct pieces p, in
 void step_attention(struct graph *g, struct step *s, int thread)
 {
     const struct attention_spec *a = &s->node.attn.spec;
+    const int64_t all = all_work(g, s);
     int first, last, at;
 
     pool_share(g->n_rows, thread, g->n_threads, &first, &last);
@@ -111,8 +135,9 @@ void step_attention(struct graph *g, struct step *s, int thread)
     pool_barrier(g->pool);
 
     while ((at = atomic_fetch_add(&s->next, 1)) >= 0) {
-        for (int seq = 0; seq < g->n_seqs; seq++) {
-            struct pieces p = pieces_of(g, s, seq);
+        /* Prompts stand behind answers and are longer: they come first. */
+        for (int seq = g->n_seqs - 1; seq >= 0; seq--) {
+            struct pieces p = pieces_of(g, s, seq, all);
             int n = a->n_kv_heads * p.blocks * p.parts;
 
             if (at < n) {
@@ -120,7 +145,7 @@ void step_attention(struct graph *g, struct step *s, int thread)
                 break;
             }
             at -= n;
-            if (seq == g->n_seqs - 1)
+            if (seq == 0)
                 return;
         }
     }

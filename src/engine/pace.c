@@ -28,10 +28,16 @@ int pace_budget(const struct pace *p, double decode_ms)
 
 void pace_decoded(struct pace *p, int tokens, double ms)
 {
-    if (tokens > 0) /* at least a tenth was the prompts', or a slow minute would never end */
+    if (tokens > 0) { /* at least a tenth was the prompts', or a slow minute would never end */
         pace_measured(p, tokens, ms > p->decode_ms / 0.9 ? ms - p->decode_ms : ms / 10);
+        p->n_ridden++;
+        return;
+    }
+    if (p->decode_ms <= 0 || p->n_ridden >= PACE_RIDES)
+        p->decode_ms = ms;
     else
-        p->decode_ms = p->decode_ms > 0 ? fade * p->decode_ms + (1 - fade) * ms : ms;
+        p->decode_ms = fade * p->decode_ms + (1 - fade) * ms;
+    p->n_ridden = 0;
 }
 
 void pace_measured(struct pace *p, int tokens, double ms)

@@ -16,10 +16,14 @@ struct pace {
     double target_ms;
     double tokens, ms; /* prefill lately: sums in which older steps fade */
     double decode_ms;  /* a decode run without prompts lately; 0 = none yet */
+    int n_ridden;      /* decode runs with prompts since then */
 };
 
 /* So many tokens take about as long to multiply as the weights take to read. */
 enum { PACE_SMALLEST = 16 };
+
+/* Answers grow while prompts ride: after so many runs one without tells what it costs by now. */
+enum { PACE_RIDES = 16 };
 
 /* decode_ms: of this step's decode run; 0 when nothing decodes. */
 int pace_budget(const struct pace *p, double decode_ms);

@@ -261,7 +261,7 @@ int sched_ride(struct sched *s)
 {
     int budget;
 
-    if (s->replays || s->pace.decode_ms <= 0)
+    if (s->replays || s->pace.decode_ms <= 0 || s->pace.n_ridden >= PACE_RIDES)
         return 0;
     for (int i = 0; i < s->n_live; i++)
         if (s->live[i]->state == CHOICE_PREFILL && !can_ride(s->live[i]))

@@ -85,7 +85,7 @@ static void answers_flow_while_a_long_prompt_comes_in(void **state)
     struct job_params long_prompt = harness_greedy(ids, 1000, 1);
     struct job *a, *b;
     struct result r;
-    int chunks = 0;
+    int chunks = 0, alone = 0;
 
     harness_prompt(ids, 1000, 1);
     a = begin_stream(ids, 10, 200, 50);
@@ -98,10 +98,11 @@ static void answers_flow_while_a_long_prompt_comes_in(void **state)
     result_free(&r);
     harness_wait_idle(&h);
     for (int i = 0; i < fake.n_runs; i++) {
-        assert_true(fake.runs[i].decode); /* one run for both, and no answer left out */
-        chunks += fake.runs[i].n_riding > 0;
+        chunks += fake.runs[i].n_riding > 0 || !fake.runs[i].decode;
+        alone += !fake.runs[i].decode;
     }
     assert_int_equal(chunks, 20);
+    assert_in_range(alone, 1, 20 / PACE_RIDES); /* now and then, to see what answers cost */
 }
 
 /* The younger of two equal prompts waits for the other one's pages, in one run as in many. */

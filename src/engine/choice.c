@@ -47,13 +47,6 @@ int choice_answered(const struct choice *c)
     return c->n_tokens - c->job->n_prompt;
 }
 
-int choice_target(const struct choice *c)
-{
-    if (choice_answered(c) == 0)
-        return c->n_tokens;
-    return c->replays ? c->job->n_prompt : c->n_tokens - 1;
-}
-
 static void append_token(struct choice *c, int32_t id)
 {
     if (c->n_tokens == c->tokens_cap) {

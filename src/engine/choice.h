@@ -16,8 +16,8 @@
 #include "model/tokenizer.h"
 
 enum choice_state {
-    CHOICE_PREFILL,   /* tokens[past..) up to choice_target() are to be computed */
-    CHOICE_DECODE,    /* the last token is to be computed, after known ones where it `replays` */
+    CHOICE_PREFILL,   /* the prefill graph has tokens from past on to compute */
+    CHOICE_DECODE,    /* the last token is to be computed, and known ones before it */
     CHOICE_PREEMPTED, /* gave its pages back; waits to compute everything again */
     CHOICE_ENDED
 };
@@ -40,8 +40,7 @@ struct choice {
     bool counted;    /* its prompt is in the statistics */
     int32_t *tokens; /* prompt, then answer */
     int n_tokens, tokens_cap;
-    int past;     /* positions in the cache */
-    bool replays; /* the prefill graph has other bits: an answer is the decode graph's alone */
+    int past; /* positions in the cache */
     struct kv_table kv;
     struct piece prompt_news; /* log-probabilities of the prompt so far */
     struct stop_scan scan;
@@ -64,8 +63,6 @@ void choice_destroy(struct choice *c);
 
 /* Tokens of the answer. */
 int choice_answered(const struct choice *c);
-/* Positions for the prefill graph to compute before decode runs follow. */
-int choice_target(const struct choice *c);
 
 /* Appends the picked token to the answer, posts it with the text it decides, and returns true when
  * the choice has ended with *finish filled in (not posted). */

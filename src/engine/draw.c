@@ -115,31 +115,23 @@ void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler
             sampler, logits, c->pick.id, p->logprobs, &c->pick.logprob, c->pick.top);
 }
 
-struct sampling_run {
-    struct sched *s;
-    int n;
-};
-
 static void sample_share(void *arg, int thread, int n_threads)
 {
-    struct sampling_run *run = arg;
+    struct sched *s = arg;
     int first, last;
 
-    pool_share(run->n, thread, n_threads, &first, &last);
+    pool_share(s->n_rows, thread, n_threads, &first, &last);
     for (int i = first; i < last; i++)
-        if (run->s->seqs[i].n_logits)
-            sched_sample_row(
-                run->s, run->s->rows[i], run->s->samplers[thread], i, run->s->seqs[i].best);
+        if (s->seqs[i].n_logits)
+            sched_sample_row(s, s->rows[i], s->samplers[thread], i, s->seqs[i].best);
 }
 
-void sched_sample(struct sched *s, int n)
+void sched_sample(struct sched *s)
 {
-    struct sampling_run run = {s, n};
-
-    if (n == 1)
-        sample_share(&run, 0, 1);
+    if (s->n_rows == 1)
+        sample_share(s, 0, 1);
     else
-        pool_run(s->rt->pool, sample_share, &run);
+        pool_run(s->rt->pool, sample_share, s);
 }
 
 static void measure(struct sched *s, struct choice *c)

@@ -6,6 +6,14 @@
 #include "engine/scheduler.h"
 #include "engine/scheduler_private.h"
 
+/* Positions of c for the prefill graph to compute before decode runs follow. */
+static int target(const struct sched *s, const struct choice *c)
+{
+    if (choice_answered(c) == 0)
+        return c->n_tokens;
+    return s->replays ? c->job->n_prompt : c->n_tokens - 1;
+}
+
 /* The prompt is computed: its other choices come to be, and each draws its first token from the
  * same row or list. */
 static void begin_answers(struct sched *s, struct choice *first, const struct shortlist *list)
@@ -19,7 +27,6 @@ static void begin_answers(struct sched *s, struct choice *first, const struct sh
         struct choice *c = choice_create(j, i, s->o.ctx_tokens);
 
         c->forked = true;
-        c->replays = first->replays;
         c->n_cached = first->n_cached;
         c->past = first->past;
         kv_share(s->kv, &c->kv, &first->kv);
@@ -54,7 +61,7 @@ static void prompt_done(struct sched *s, struct choice *c, const struct shortlis
     }
     if (j->params.prompt_logprobs)
         sched_post_prompt(s, c);
-    if (c->past < choice_target(c))
+    if (c->past < target(s, c))
         c->state = CHOICE_DECODE; /* whose run gives the first token, too */
     else
         begin_answers(s, c, list);
@@ -64,7 +71,7 @@ static void prompt_done(struct sched *s, struct choice *c, const struct shortlis
  * for its logits. */
 static void adopt_known(struct sched *s, struct choice *c)
 {
-    int past = kv_adopt(s->kv, &c->kv, c->tokens, c->past, choice_target(c) - 1);
+    int past = kv_adopt(s->kv, &c->kv, c->tokens, c->past, target(s, c) - 1);
 
     if (choice_answered(c) == 0)
         c->n_cached += past - c->past;
@@ -76,16 +83,23 @@ static bool scores(const struct choice *c)
     return choice_answered(c) == 0 && c->job->params.prompt_logprobs;
 }
 
+/* No token of its prompt needs logits in the prefill graph: a decode run can give the first. */
+static bool needs_no_logits(const struct choice *c)
+{
+    const struct job *j = c->job;
+
+    return choice_answered(c) > 0 || (!scores(c) && j->params.n == 1 && j->max_tokens > 0);
+}
+
 /* Where c's prompt ends for the prefill graph. Beside answers the last token is left to their next
  * decode run, which reads the head anyway: for one row it is most of a small model. Not where that
  * would show in its bits. */
 static int prefill_target(const struct sched *s, const struct choice *c)
 {
     const bool leaves_one = !s->replays && sched_any_in(s, CHOICE_DECODE) &&
-                            choice_answered(c) == 0 && !scores(c) && c->job->params.n == 1 &&
-                            c->job->max_tokens > 0;
+                            choice_answered(c) == 0 && needs_no_logits(c);
 
-    return choice_target(c) - leaves_one;
+    return target(s, c) - leaves_one;
 }
 
 /* At most n: how many prompt tokens of c are to be computed now. */
@@ -123,7 +137,7 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
     seq.logits = s->logits;
     if (scored) {
         seq.n_logits = n;
-    } else if (first_answer && c->past + n == choice_target(c)) {
+    } else if (first_answer && c->past + n == target(s, c)) {
         seq.n_logits = c->job->max_tokens > 0;
         seq.best = sched_shortlist(s, c, 0);
     }
@@ -146,13 +160,13 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
  * it over. The oldest never waits, so there is always one that computes. */
 static bool follows(const struct sched *s, const struct choice *c)
 {
-    if (choice_target(c) - 1 < c->past + KV_PAGE)
+    if (target(s, c) - 1 < c->past + KV_PAGE)
         return false;
     for (int i = 0; i < s->n_live && s->live[i] != c; i++) {
         const struct choice *o = s->live[i];
 
         if (o->state == CHOICE_PREFILL && !o->stalled && !scores(o) &&
-            choice_target(o) >= c->past + KV_PAGE && kv_same_text(s->kv, &o->kv, &c->kv) &&
+            target(s, o) >= c->past + KV_PAGE && kv_same_text(s->kv, &o->kv, &c->kv) &&
             memcmp(o->tokens + c->past, c->tokens + c->past, KV_PAGE * sizeof(*c->tokens)) == 0)
             return true;
     }
@@ -187,7 +201,7 @@ static struct choice *shortest_prompt(struct sched *s)
 
         if (!can_compute(s, c))
             continue;
-        if (!best || choice_target(c) - c->past < choice_target(best) - best->past)
+        if (!best || target(s, c) - c->past < target(s, best) - best->past)
             best = c;
     }
     return best;
@@ -231,14 +245,6 @@ void sched_prefill(struct sched *s, int budget)
 
 /* ---- beside answers ---- */
 
-/* Nothing of its prompt needs a logit of its own: the last token goes with the rows. */
-static bool can_ride(const struct choice *c)
-{
-    const struct job *j = c->job;
-
-    return choice_answered(c) > 0 || (!scores(c) && j->params.n == 1 && j->max_tokens > 0);
-}
-
 static int ride(struct sched *s, struct choice *c, int n)
 {
     n = piece_size(s, c, n);
@@ -264,7 +270,7 @@ int sched_ride(struct sched *s)
     if (s->replays || s->pace.decode_ms <= 0 || s->pace.n_ridden >= PACE_RIDES)
         return 0;
     for (int i = 0; i < s->n_live; i++)
-        if (s->live[i]->state == CHOICE_PREFILL && !can_ride(s->live[i]))
+        if (s->live[i]->state == CHOICE_PREFILL && !needs_no_logits(s->live[i]))
             return 0;
     budget = pace_budget(&s->pace, s->pace.decode_ms);
     return share_out(s, budget < s->pace.max_chunk ? budget : s->pace.max_chunk, ride);

@@ -255,7 +255,6 @@ void sched_admit(struct sched *s, struct job *j)
     struct choice *c = choice_create(j, 0, s->o.ctx_tokens);
 
     c->forked = j->params.n == 1;
-    c->replays = s->replays;
     c->state = CHOICE_PREFILL;
     j->n_left = j->params.n;
     s->n_running += j->params.n;
@@ -331,25 +330,23 @@ struct graph_seq sched_part(const struct choice *c, int n)
     };
 }
 
-static int gather_rows(struct sched *s)
+static void gather_rows(struct sched *s)
 {
-    int n = 0;
-
-    for (int i = 0; i < s->n_live && n < s->o.max_sequences; i++) {
+    s->n_rows = s->n_riders = 0;
+    for (int i = 0; i < s->n_live && s->n_rows < s->o.max_sequences; i++) {
         struct choice *c = s->live[i];
+        struct graph_seq *seq = &s->seqs[s->n_rows];
 
         if (c->state != CHOICE_DECODE || !sched_make_room(s, c, 1))
             continue;
-        s->rows[n] = c;
-        s->seqs[n] = sched_part(c, 1);
+        *seq = sched_part(c, 1);
         if (c->past + 1 == c->n_tokens) { /* the next one is not known yet */
-            s->seqs[n].n_logits = 1;
-            s->seqs[n].logits = s->logits + (size_t)n * (size_t)s->rt->hp.vocab;
-            s->seqs[n].best = sched_shortlist(s, c, n);
+            seq->n_logits = 1;
+            seq->logits = s->logits + (size_t)s->n_rows * (size_t)s->rt->hp.vocab;
+            seq->best = sched_shortlist(s, c, s->n_rows);
         }
-        n++;
+        s->rows[s->n_rows++] = c;
     }
-    return n;
 }
 
 void sched_advance(struct sched *s, struct choice *c, int n)
@@ -365,21 +362,20 @@ void sched_advance(struct sched *s, struct choice *c, int n)
 static double decode(struct sched *s)
 {
     int64_t start = clock_ns();
-    int n = gather_rows(s), n_tokens;
+    int n_tokens;
     double ms;
 
-    s->n_rows = n;
-    s->n_riders = 0;
-    if (n == 0)
+    gather_rows(s);
+    if (s->n_rows == 0)
         return 0;
     n_tokens = sched_ride(s);
-    graph_run(
-        s->n_riders ? s->rt->prefill : s->rt->decode, kv_memory(s->kv), s->seqs, n + s->n_riders);
-    for (int i = 0; i < n; i++)
+    graph_run(s->n_riders ? s->rt->prefill : s->rt->decode, kv_memory(s->kv), s->seqs,
+        s->n_rows + s->n_riders);
+    for (int i = 0; i < s->n_rows; i++)
         sched_advance(s, s->rows[i], 1);
     sched_rode(s);
-    sched_sample(s, n);
-    for (int i = 0; i < n; i++)
+    sched_sample(s);
+    for (int i = 0; i < s->n_rows; i++)
         if (s->seqs[i].n_logits)
             sched_accept(s, s->rows[i]);
     ms = (double)(clock_ns() - start) / 1e6;

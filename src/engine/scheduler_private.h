@@ -41,7 +41,7 @@ struct sched {
     size_t n_end_tokens;
 
     bool embeds;  /* the model makes vectors: embed.c */
-    bool replays; /* choices do: the two graphs have different bits */
+    bool replays; /* the graphs have different bits: an answer is the decode graph's alone */
     bool news;    /* a job has something to read that wake() was not called for */
     struct engine_stats stats;
 };
@@ -85,8 +85,8 @@ int sched_open_drawing(struct sched *s);
 void sched_close_drawing(struct sched *s);
 /* Fills in the statistics of the head. */
 void sched_count_head(struct sched *s);
-/* Draws the next token of each of s->rows[0..n) into its pick, spread over the pool. */
-void sched_sample(struct sched *s, int n);
+/* Draws the next token of each row that does not know it into its pick, spread over the pool. */
+void sched_sample(struct sched *s);
 /* The list from which c's next token can be drawn, for row `row` of a run; NULL: it takes the row.
  */
 struct shortlist *sched_shortlist(struct sched *s, const struct choice *c, int row);

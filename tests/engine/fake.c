@@ -457,6 +457,13 @@ int chat_encode(enum chat_format f, const struct tokenizer *t, const struct chat
     return r;
 }
 
+void fake_begin(struct harness *h, struct engine_opts *opts)
+{
+    fake_reset();
+    harness_opts(opts);
+    h->e = NULL;
+}
+
 void fake_close(struct harness *h)
 {
     fake_open_gate();

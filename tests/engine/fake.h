@@ -57,9 +57,11 @@ void fake_open_gate(void);
 /* Returns when a run waits at the gate. */
 void fake_wait_blocked(void);
 
-/* At the end of a test: opens the gate, waits for the engine (if h->e) and closes it, and fails the
- * test when a page has not come back or one was read wrong. */
+/* At the beginning of a test: everything as at first, *opts the harness's, no engine yet. */
 struct harness;
+void fake_begin(struct harness *h, struct engine_opts *opts);
+/* At its end: opens the gate, waits for the engine (if h->e) and closes it, and fails the
+ * test when a page has not come back or one was read wrong. */
 void fake_close(struct harness *h);
 
 /* Greedy answer of the model to tokens[0..n), written to tokens[n..n + max); stops after an end

@@ -16,9 +16,7 @@ static struct engine_opts opts;
 
 static int set_up(void **state)
 {
-    fake_reset();
-    harness_opts(&opts);
-    h.e = NULL;
+    fake_begin(&h, &opts);
     return 0;
 }
 

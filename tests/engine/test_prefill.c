@@ -16,10 +16,8 @@ static struct engine_opts opts;
 
 static int set_up(void **state)
 {
-    fake_reset();
-    harness_opts(&opts);
+    fake_begin(&h, &opts);
     opts.prefix_cache = false; /* every prompt of these tests is to be computed */
-    h.e = NULL;
     return 0;
 }
 

@@ -65,7 +65,7 @@ static const struct row rows[] = {
     {"matmul_decode", WORD, FIELD(matmul_decode), 0, 0, MATMUL_CHOICES, "auto",
         "matrix product for answers: auto takes the faster one for the weights' type"},
     {"screen_head", BOOL, FIELD(screen_head), 0, 0, NULL, "true",
-        "find the likeliest token in a part of a Q8_0 head; false = always read the whole head"},
+        "find or draw a token in a part of a Q8_0 head; false = always read the whole head"},
     {"prefill_chunk", INT, FIELD(prefill_chunk), 1, 65536, "0", "auto",
         "prompt tokens per step while others decode; auto adapts to itl_target_ms"},
     {"itl_target_ms", INT, FIELD(itl_target_ms), 1, 60000, NULL, "12",

@@ -11,21 +11,22 @@
 #include "cmd/cmd.h"
 #include "cmd/tool.h"
 #include "engine/plain.h"
+#include "engine/sampler.h"
 #include "kernels/dtype.h"
 
 static const char usage[] =
     "usage: gemmad bench [options] MODEL\n\n"
     "Measures prefill, decode and batched decode in tokens per second: minimum, median and "
     "maximum\n"
-    "of the repeats, after one that is not counted. Decode takes the most likely token; all "
-    "logits\n"
-    "are computed for it, or only what can be among the K largest.\n\n"
+    "of the repeats, after one that is not counted. Decode draws each token from all logits, or "
+    "takes\n"
+    "the most likely one of the K largest.\n\n"
     "  --prompt N         tokens of the prompt, 0 = no prefill test (512)\n"
     "  --gen N            tokens decoded per repeat, 0 = no decode test (64)\n"
     "  --depth N          tokens already in the cache when decoding starts (0)\n"
     "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
     "  --repeat N         counted repeats (5)\n"
-    "  --top-k K          ask the head for the K (1..128) largest logits, 0 = all of them (0)\n"
+    "  --top-k K          ask the head for the K (1..128) largest logits only, 0 = draw (0)\n"
     "  --packed_file FILE keep the packed weights in FILE, or take them from it\n"
     "  --json             one JSON object instead of a table, with the file's tensor types (bytes\n"
     "                     of each), the settings and the peak of resident memory\n" TOOL_OPTIONS
@@ -36,7 +37,7 @@ enum { MAX_BATCHES = 16, MAX_REPEAT = 1000, CHUNK = 512 };
 struct bench {
     struct runtime_opts ro;
     int prompt, gen, depth, repeat, batches[MAX_BATCHES], n_batches;
-    int top_k; /* 0: whole rows of logits */
+    int top_k; /* 0: of all logits */
     bool json;
 };
 
@@ -107,15 +108,73 @@ static int bench_prefill(
     return r;
 }
 
+/* What runs give of each sequence's logits. */
+struct wanted {
+    struct shortlist *lists;
+    struct logit *best;
+    float *rows;
+    struct sampler *sampler;
+};
+
+static struct wanted wanted_create(const struct runtime *rt, int batch)
+{
+    const size_t n = (size_t)batch;
+    struct wanted w = {
+        .lists = xcalloc(n, sizeof(*w.lists)),
+        .best = xcalloc(n * SHORTLIST_MAX, sizeof(*w.best)),
+        .rows = xcalloc(n * (size_t)rt->hp.vocab, sizeof(*w.rows)),
+        .sampler = sampler_create(&rt->kernels, rt->hp.vocab),
+    };
+
+    for (size_t i = 0; i < n; i++)
+        w.lists[i].best = w.best + i * SHORTLIST_MAX;
+    return w;
+}
+
+static void wanted_free(struct wanted *w)
+{
+    sampler_destroy(w->sampler);
+    free(w->rows);
+    free(w->best);
+    free(w->lists);
+}
+
+static void decode_once(const struct bench *b, struct runtime *rt, struct plain_kv *kv,
+    const struct wanted *w, int batch, int *past, int32_t *next)
+{
+    struct sampling sampling;
+    struct sampler_input in = {.params = &sampling};
+
+    sampling_default(&sampling);
+    for (int i = 0; i < batch; i++) {
+        past[i] = b->depth;
+        next[i] = i + 2;
+    }
+    for (in.n_tokens = 0; in.n_tokens < b->gen; in.n_tokens++) {
+        for (in.choice = 0; in.choice < batch; in.choice++) {
+            struct shortlist *list = &w->lists[in.choice];
+
+            sampler_shortlist(&in, rt->hp.vocab, list);
+            if (b->top_k)
+                list->k = b->top_k, list->draw = (struct draw){0};
+        }
+        plain_decode_best(rt, kv, past, next, batch, w->rows, w->lists);
+        for (in.choice = 0; in.choice < batch; in.choice++) {
+            const struct shortlist *list = &w->lists[in.choice];
+            float *row = w->rows + (size_t)in.choice * (size_t)rt->hp.vocab;
+
+            next[in.choice] = list->n ? list->best[0].id : sampler_pick(w->sampler, row, &in);
+            past[in.choice]++;
+        }
+    }
+}
+
 static int bench_decode(
     const struct bench *b, struct runtime *rt, int batch, struct figure *f, struct err *err)
 {
-    size_t vocab = (size_t)rt->hp.vocab;
     int32_t *ids = some_ids(rt, b->depth), *next = xcalloc((size_t)batch, sizeof(*next));
     int *past = xcalloc((size_t)batch, sizeof(*past));
-    float *logits = xcalloc((size_t)batch * vocab, sizeof(*logits));
-    struct logit *best = xcalloc((size_t)batch * SHORTLIST_MAX, sizeof(*best));
-    struct shortlist *lists = xcalloc((size_t)batch, sizeof(*lists));
+    struct wanted w = wanted_create(rt, batch);
     struct plain_kv kv;
     int r = plain_kv_create(&kv, rt, batch, b->depth + b->gen, err);
 
@@ -124,27 +183,13 @@ static int bench_decode(
     for (int i = -1; r == 0 && i < b->repeat; i++) {
         int64_t t = clock_ns();
 
-        for (int s = 0; s < batch; s++) {
-            past[s] = b->depth;
-            next[s] = s + 2;
-            lists[s] = (struct shortlist){.k = b->top_k, .best = best + s * SHORTLIST_MAX};
-        }
-        for (int n = 0; n < b->gen; n++) {
-            plain_decode_best(rt, &kv, past, next, batch, logits, b->top_k ? lists : NULL);
-            for (int s = 0; s < batch; s++) {
-                past[s]++;
-                next[s] = lists[s].n ? best[s * SHORTLIST_MAX].id
-                                     : rt->kernels.argmax(logits + (size_t)s * vocab, rt->hp.vocab);
-            }
-        }
+        decode_once(b, rt, &kv, &w, batch, past, next);
         if (i >= 0)
             f->values[i] = (double)b->gen * batch * 1e9 / (double)(clock_ns() - t);
     }
     if (r == 0)
         plain_kv_free(&kv);
-    free(best);
-    free(lists);
-    free(logits);
+    wanted_free(&w);
     free(past);
     free(next);
     free(ids);

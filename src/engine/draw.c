@@ -85,34 +85,36 @@ static struct sampler_input input_of(const struct sched *s, const struct choice 
     return in;
 }
 
-struct shortlist *sched_shortlist(struct sched *s, const struct choice *c, int row)
+void sched_ask(struct sched *s, const struct choice *c, int row, struct graph_seq *seq)
 {
     struct sampler_input in = input_of(s, c);
     struct shortlist *list = &s->lists[row];
 
+    seq->n_logits = 1;
+    seq->logits = s->logits + (size_t)row * (size_t)s->rt->hp.vocab;
     if (c->job->params.logprobs >= 0) /* they want the sum of the row */
-        return NULL;
-    list->k = sampler_shortlist(&in, s->rt->hp.vocab);
-    list->n = 0;
-    return list->k ? list : NULL;
+        return;
+    if (!sampler_shortlist(&in, s->rt->hp.vocab, list))
+        return;
+    if (c->forked || list->draw.scale == 0) /* else each choice of the job draws for itself */
+        seq->best = list;
 }
 
-void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, int row,
-    const struct shortlist *list)
+void sched_sample_seq(
+    struct sched *s, struct choice *c, struct sampler *sampler, const struct graph_seq *seq)
 {
     const struct job_params *p = &c->job->params;
-    float *logits = s->logits + (size_t)row * (size_t)s->rt->hp.vocab;
     struct sampler_input in = input_of(s, c);
 
     c->pick = (struct pick){0};
-    if (list && list->n) {
-        c->pick.id = sampler_pick_from(sampler, list->best, list->n, &in);
+    if (seq->best && seq->best->n) {
+        c->pick.id = sampler_pick_from(sampler, seq->best, &in);
         return;
     }
-    c->pick.id = sampler_pick(sampler, logits, &in);
+    c->pick.id = sampler_pick(sampler, seq->logits, &in);
     if (c->pick.id >= 0 && p->logprobs >= 0)
         c->pick.n_top = sampler_logprobs(
-            sampler, logits, c->pick.id, p->logprobs, &c->pick.logprob, c->pick.top);
+            sampler, seq->logits, c->pick.id, p->logprobs, &c->pick.logprob, c->pick.top);
 }
 
 static void sample_share(void *arg, int thread, int n_threads)
@@ -123,7 +125,7 @@ static void sample_share(void *arg, int thread, int n_threads)
     pool_share(s->n_rows, thread, n_threads, &first, &last);
     for (int i = first; i < last; i++)
         if (s->seqs[i].n_logits)
-            sched_sample_row(s, s->rows[i], s->samplers[thread], i, s->seqs[i].best);
+            sched_sample_seq(s, s->rows[i], s->samplers[thread], &s->seqs[i]);
 }
 
 void sched_sample(struct sched *s)

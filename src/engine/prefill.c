@@ -15,8 +15,8 @@ static int target(const struct sched *s, const struct choice *c)
 }
 
 /* The prompt is computed: its other choices come to be, and each draws its first token from the
- * same row or list. */
-static void begin_answers(struct sched *s, struct choice *first, const struct shortlist *list)
+ * same logits. */
+static void begin_answers(struct sched *s, struct choice *first, const struct graph_seq *seq)
 {
     struct job *j = first->job;
     int at = 0, n = j->params.n;
@@ -38,7 +38,7 @@ static void begin_answers(struct sched *s, struct choice *first, const struct sh
 
         c->state = CHOICE_DECODE;
         if (j->max_tokens > 0) {
-            sched_sample_row(s, c, s->samplers[0], 0, list);
+            sched_sample_seq(s, c, s->samplers[0], seq);
             sched_accept(s, c);
         } else {
             sched_end_plainly(s, c, FINISH_LENGTH); /* j is gone after the last one */
@@ -46,7 +46,8 @@ static void begin_answers(struct sched *s, struct choice *first, const struct sh
     }
 }
 
-static void prompt_done(struct sched *s, struct choice *c, const struct shortlist *list)
+/* seq: its last part of a run, when that has the logits for the first token. */
+static void prompt_done(struct sched *s, struct choice *c, const struct graph_seq *seq)
 {
     struct job *j = c->job;
 
@@ -64,7 +65,7 @@ static void prompt_done(struct sched *s, struct choice *c, const struct shortlis
     if (c->past < target(s, c))
         c->state = CHOICE_DECODE; /* whose run gives the first token, too */
     else
-        begin_answers(s, c, list);
+        begin_answers(s, c, seq);
 }
 
 /* What others have computed of this prompt by now need not be computed again. The last token is,
@@ -134,12 +135,11 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         return 0;
     }
     seq = sched_part(c, n);
-    seq.logits = s->logits;
     if (scored) {
         seq.n_logits = n;
-    } else if (first_answer && c->past + n == target(s, c)) {
-        seq.n_logits = c->job->max_tokens > 0;
-        seq.best = sched_shortlist(s, c, 0);
+        seq.logits = s->logits;
+    } else if (first_answer && c->past + n == target(s, c) && c->job->max_tokens > 0) {
+        sched_ask(s, c, 0, &seq);
     }
     ends = c->past + n == prefill_target(s, c);
     graph_run(s->rt->prefill, kv_memory(s->kv), &seq, 1);
@@ -151,7 +151,7 @@ static int prefill_some(struct sched *s, struct choice *c, int n)
         if (scored) /* the row to draw from is the last */
             memmove(s->logits, s->logits + (size_t)(n - 1) * (size_t)s->rt->hp.vocab,
                 (size_t)s->rt->hp.vocab * sizeof(float));
-        prompt_done(s, c, seq.best);
+        prompt_done(s, c, &seq);
     }
     return n;
 }

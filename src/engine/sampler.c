@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "engine/select.h"
+#include "graph/draw.h"
 
 /* Far below any logit, far above -FLT_MAX: differences and quotients by a temperature stay finite.
  */
@@ -18,8 +19,6 @@ static const float logprob_floor = -9999.0f;
 /* exp(-80) of the largest is beyond what a float sum of a whole vocabulary can see. */
 static const float deepest = 80.0f;
 
-enum { DRAW_BLOCK = 4096 };
-
 struct undo {
     int32_t id;
     float logit;
@@ -29,9 +28,8 @@ struct sampler {
     const struct kernels *k;
     int vocab;
     struct candidate *list; /* (vocab) */
-    float *row;             /* (vocab) cleaned of NaN, or divided by the temperature */
+    float *row;             /* (vocab) cleaned of NaN */
     float *absent; /* (vocab) -INFINITY between calls: a row of which only the best is known */
-    double *sums;  /* one per DRAW_BLOCK tokens */
     int32_t *seen; /* (vocab) zero between calls */
     struct undo *undo;
     size_t n_undo, undo_cap;
@@ -61,7 +59,6 @@ struct sampler *sampler_create(const struct kernels *k, int vocab)
     s->absent = xcalloc(n, sizeof(*s->absent));
     for (size_t i = 0; i < n; i++)
         s->absent[i] = -INFINITY;
-    s->sums = xcalloc(n / DRAW_BLOCK + 1, sizeof(*s->sums));
     s->seen = xcalloc(n, sizeof(*s->seen));
     return s;
 }
@@ -73,7 +70,6 @@ void sampler_destroy(struct sampler *s)
     free(s->list);
     free(s->row);
     free(s->absent);
-    free(s->sums);
     free(s->seen);
     free(s->undo);
     free(s);
@@ -299,11 +295,26 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
+static uint64_t bits_of(uint64_t seed, int choice, int n)
+{
+    return mix(mix(mix(seed) ^ (uint64_t)choice) ^ (uint64_t)n);
+}
+
 double sampler_uniform(uint64_t seed, int choice, int n)
 {
-    uint64_t x = mix(mix(mix(seed) ^ (uint64_t)choice) ^ (uint64_t)n);
+    return (double)(bits_of(seed, choice, n) >> 11) * 0x1p-53;
+}
 
-    return (double)(x >> 11) * 0x1p-53;
+static double uniform_of(const struct sampler_input *in)
+{
+    return sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt);
+}
+
+/* From all of a row. */
+static struct draw draw_of(const struct sampler_input *in)
+{
+    return (struct draw){.scale = 1 / in->params->temperature,
+        .key = bits_of(in->seed, in->choice, in->n_tokens - in->n_prompt)};
 }
 
 static int32_t draw_list(struct candidate *c, int n, float temperature, double u)
@@ -330,56 +341,9 @@ static int32_t draw_list(struct candidate *c, int n, float temperature, double u
     return c[last].id;
 }
 
-/* Nothing is truncated: sums of blocks by the fast kernel lead to the block, then its tokens are
- * walked. UNUSABLE as above. */
-static int32_t draw_row(struct sampler *s, const float *row, float max, float temperature, double u)
-{
-    double total = 0;
-    int n_blocks = (s->vocab + DRAW_BLOCK - 1) / DRAW_BLOCK, block = -1, first, last;
-    int32_t id = -1;
-
-    if (temperature != 1.0f) {
-        s->k->scale(s->row, row, 1 / temperature, s->vocab);
-        row = s->row;
-        max /= temperature;
-    }
-    for (int b = 0; b < n_blocks; b++) {
-        int n = s->vocab - b * DRAW_BLOCK;
-
-        s->sums[b] = s->k->sum_exp(row + b * DRAW_BLOCK, max, n < DRAW_BLOCK ? n : DRAW_BLOCK);
-        total += s->sums[b];
-    }
-    if (!isfinite(total))
-        return UNUSABLE;
-    u *= total;
-    for (int b = 0; b < n_blocks; b++) {
-        if (s->sums[b] <= 0)
-            continue;
-        block = b;
-        if (u < s->sums[b])
-            break;
-        u -= s->sums[b];
-    }
-    assert(block >= 0);
-    first = block * DRAW_BLOCK;
-    last = first + DRAW_BLOCK < s->vocab ? first + DRAW_BLOCK : s->vocab;
-    for (int i = first; i < last; i++) {
-        double mass = expf(row[i] - max);
-
-        if (mass <= 0)
-            continue;
-        id = i;
-        u -= mass;
-        if (u < 0)
-            break;
-    }
-    return id;
-}
-
 static int32_t draw(struct sampler *s, const float *row, int best, const struct sampler_input *in)
 {
     const struct sampling *p = in->params;
-    double u;
     int n;
 
     if (p->temperature < greedy_below)
@@ -387,9 +351,14 @@ static int32_t draw(struct sampler *s, const float *row, int best, const struct 
     n = truncate_row(s, row, p, row[best]);
     if (n == UNUSABLE)
         return UNUSABLE;
-    u = sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt);
-    return n == ALL ? draw_row(s, row, row[best], p->temperature, u)
-                    : draw_list(s->list, n, p->temperature, u);
+    if (n == ALL) {
+        const struct draw d = draw_of(in);
+        struct logit drawn = {-1, -INFINITY};
+
+        draw_take(s->k, &d, 0, row, s->vocab, &drawn);
+        return drawn.id;
+    }
+    return draw_list(s->list, n, p->temperature, uniform_of(in));
 }
 
 static int32_t pick(struct sampler *s, const float *logits, const struct sampler_input *in)
@@ -441,21 +410,34 @@ static int n_lowered(const struct sampler_input *in)
     return n < SHORTLIST_MAX ? (int)n : -1;
 }
 
-int sampler_shortlist(const struct sampler_input *in, int vocab)
+bool sampler_shortlist(const struct sampler_input *in, int vocab, struct shortlist *list)
 {
     const struct sampling *p = in->params;
-    int lowered = n_lowered(in), k = p->temperature < greedy_below ? 1 : p->top_k;
+    const bool greedy = p->temperature < greedy_below;
+    const bool has_top_k = p->top_k > 0 && p->top_k < vocab;
+    const bool truncates = has_top_k || p->typical_p < 1 || p->top_p < 1 || p->min_p > 0;
+    const int lowered = n_lowered(in), k = greedy ? 1 : p->top_k;
 
-    if (lowered < 0 || k <= 0 || k >= vocab || k > SHORTLIST_MAX - lowered)
-        return 0;
-    return k + lowered;
+    list->k = 1;
+    list->draw = (struct draw){0};
+    if (!greedy && !truncates) { /* what is lowered changes what all others get */
+        list->draw = draw_of(in);
+        return lowered == 0;
+    }
+    list->k = k + lowered;
+    return lowered >= 0 && (greedy || has_top_k) && k <= SHORTLIST_MAX - lowered;
 }
 
 int32_t sampler_pick_from(
-    struct sampler *s, const struct logit *best, int n, const struct sampler_input *in)
+    struct sampler *s, const struct shortlist *list, const struct sampler_input *in)
 {
     const struct sampling *p = in->params;
+    const struct logit *best = list->best;
     struct candidate *c = s->list;
+    int n = list->n;
+
+    if (list->draw.scale > 0)
+        return best[0].id;
 
     for (int i = 0; i < n; i++)
         s->absent[best[i].id] = best[i].value;
@@ -475,8 +457,7 @@ int32_t sampler_pick_from(
         return c[0].id;
     n = n < p->top_k ? n : p->top_k;
     n = cut(c, n, c[0].logit, weigh(c, n, c[0].logit), p);
-    return draw_list(
-        c, n, p->temperature, sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt));
+    return draw_list(c, n, p->temperature, uniform_of(in));
 }
 
 /* ---- log-probabilities ---- */

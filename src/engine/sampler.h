@@ -16,6 +16,7 @@
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,13 +48,14 @@ struct sampler_input {
  * the call runs and restored before it returns. */
 int32_t sampler_pick(struct sampler *s, float *logits, const struct sampler_input *in);
 
-/* How long a shortlist must be (graph.h) for sampler_pick_from() to give what sampler_pick() gives:
- * its k best once penalties and bans have taken some out. 0: the whole row is needed. */
-int sampler_shortlist(const struct sampler_input *in, int vocab);
+/* What a shortlist must be asked for (graph.h) for sampler_pick_from() to give what sampler_pick()
+ * gives: the k best once penalties and bans have taken some out, or a draw. False: the whole row is
+ * needed. */
+bool sampler_shortlist(const struct sampler_input *in, int vocab, struct shortlist *list);
 
-/* As sampler_pick(), from the best[0..n) of the row. */
+/* As sampler_pick(), from what a run gave. */
 int32_t sampler_pick_from(
-    struct sampler *s, const struct logit *best, int n, const struct sampler_input *in);
+    struct sampler *s, const struct shortlist *list, const struct sampler_input *in);
 
 /* What truncation leaves of a row, in no particular order; *out is borrowed until the next call.
  * -1: nothing is truncated, every token is in. */

@@ -340,11 +340,8 @@ static void gather_rows(struct sched *s)
         if (c->state != CHOICE_DECODE || !sched_make_room(s, c, 1))
             continue;
         *seq = sched_part(c, 1);
-        if (c->past + 1 == c->n_tokens) { /* the next one is not known yet */
-            seq->n_logits = 1;
-            seq->logits = s->logits + (size_t)s->n_rows * (size_t)s->rt->hp.vocab;
-            seq->best = sched_shortlist(s, c, s->n_rows);
-        }
+        if (c->past + 1 == c->n_tokens) /* the next one is not known yet */
+            sched_ask(s, c, s->n_rows, seq);
         s->rows[s->n_rows++] = c;
     }
 }

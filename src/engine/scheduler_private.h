@@ -87,12 +87,11 @@ void sched_close_drawing(struct sched *s);
 void sched_count_head(struct sched *s);
 /* Draws the next token of each row that does not know it into its pick, spread over the pool. */
 void sched_sample(struct sched *s);
-/* The list from which c's next token can be drawn, for row `row` of a run; NULL: it takes the row.
- */
-struct shortlist *sched_shortlist(struct sched *s, const struct choice *c, int row);
-/* The same for one choice, from that list if the run gave it, else from the row. */
-void sched_sample_row(struct sched *s, struct choice *c, struct sampler *sampler, int row,
-    const struct shortlist *list);
+/* Asks a run for what c's next token can be drawn from, in the place of row `row`. */
+void sched_ask(struct sched *s, const struct choice *c, int row, struct graph_seq *seq);
+/* Draws it for one choice, from what the run gave. */
+void sched_sample_seq(
+    struct sched *s, struct choice *c, struct sampler *sampler, const struct graph_seq *seq);
 /* Adds the picked token to the answer; ends the choice where it must end. */
 void sched_accept(struct sched *s, struct choice *c);
 /* The last n positions of c were computed with all their logits: scores the tokens after them. */

@@ -36,10 +36,18 @@ struct logit {
     float value;
 };
 
-/* The k largest of a row of logits, larger first, lower ids first among equals. */
+/* Draws from softmax(scale * logits), whose noise key tells (kernels/noise.h). */
+struct draw {
+    float scale; /* 1 / temperature; 0: nothing is drawn */
+    uint64_t key;
+};
+
+/* The k largest of a row of logits, larger first, lower ids first among equals; or the token that
+ * is drawn from all of them, with its noisy value. */
 struct shortlist {
-    int k;              /* wanted, 1 .. SHORTLIST_MAX */
+    int k;              /* wanted, 1 .. SHORTLIST_MAX; 1 of a draw */
     int n;              /* set by the run; 0: the row is in graph_seq.logits instead */
+    struct draw draw;   /* wanted instead of the largest */
     struct logit *best; /* room for k */
 };
 

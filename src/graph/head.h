@@ -1,5 +1,5 @@
-/* head.h - the head's part of a plan: logits into the caller's rows, or only the best of each row.
- * Private to the graph layer.
+/* head.h - the head's part of a plan: logits into the caller's rows, or only what is to be known of
+ * each row. Private to the graph layer.
  *
  * A row's k best are found in one of two ways, with the same result bit for bit:
  *
@@ -8,32 +8,31 @@
  *              coarse plane; a few of the most promising panels exactly; then exactly those whose
  *              bound reaches the k-th best so far, and no others
  *
- * Threads meet to learn the threshold and when the lists are put together. */
+ * A draw is the largest with noise (kernels/noise.h), found in the same ways. Rows are written only
+ * where somebody wants one. Threads meet to learn the threshold and when lists are put together. */
 #ifndef GRAPH_HEAD_H
 #define GRAPH_HEAD_H
 
+#include "graph/best.h"
 #include "graph/plan.h"
-
-/* The k best so far as a heap, the worst of them first. */
-struct best {
-    int n;
-    struct logit heap[SHORTLIST_MAX];
-};
 
 struct head_thread {
     struct best *best;  /* (HEAD_COLS) */
     struct best *seeds; /* (SCREEN_MAX): panels with the largest bounds */
     int *survivors;     /* (n_panels) */
-    float *tile;        /* (SCREEN_MAX, GROUP_PANELS * PANEL_ROWS) */
+    float *tile;        /* (HEAD_COLS, HEAD_ROWS) */
     uint8_t *columns;   /* (SCREEN_MAX) of the bound */
 };
 
 struct head {
-    bool lists;                  /* the result is this step's: its best are the result's best */
-    bool screens;                /* the matrix is in planes and has a bound */
-    bool lists_now, screens_now; /* this run */
-    int pause, next_pause;       /* runs still to do without the screen, and the next time */
-    atomic_long n_exact;         /* panels a screened run computed exactly */
+    struct step *step;
+    bool lists;   /* the result is this step's: its best are the result's best */
+    bool screens; /* the matrix is in planes and has a bound */
+    /* In this run: lists are taken, rows written, most panels left out. */
+    bool takes_now, rows_now, screens_now;
+    atomic_bool lacks;     /* rows are needed after all: some numbers were none */
+    int pause, next_pause; /* runs still to do without the screen, and the next time */
+    atomic_long n_exact;   /* panels a screened run computed exactly */
     struct wmat coarse;
     float *bound; /* (SCREEN_MAX, n_panels): what a panel may give; NaN once it is known */
     struct head_thread *threads;
@@ -46,10 +45,21 @@ struct head {
  * screened: with more, too many panels survive. */
 enum { HEAD_COLS = STATIC_ROWS, SCREEN_MAX = 4, SCREEN_LENGTHS = 8 };
 
+enum { HEAD_ROWS = 256 }; /* logits of a column that stay in the cache */
+
 /* For the step whose result is in the caller's memory. */
 int head_create(struct graph *g, struct step *s, struct err *err);
 /* Before a run: which of the ways it goes. */
 void head_begin(struct graph *g);
 void head_destroy(struct head *h); /* NULL is fine */
+
+/* ---- for screen.c ---- */
+/* The next panels that no thread has yet. False: there are none. */
+bool head_pull(struct step *s, int most, int *first, int *last);
+void head_softcap(const struct graph *g, const struct step *s, float *values, int n);
+/* Takes what is wanted of n logits of column c, from row on. */
+void head_take(const struct graph *g, int c, int row, const float *logits, int n, int thread);
+/* All threads' best of column c together. */
+void head_gather(const struct graph *g, int c, struct best *out);
 
 #endif

@@ -7,137 +7,27 @@
 
 #include "base/mem.h"
 #include "graph/carve.h"
+#include "graph/draw.h"
+#include "graph/screen.h"
 #include "graph/steps_matmul.h"
 #include "kernels/planes.h"
 
 enum {
-    GROUP_ROWS = GROUP_PANELS * PANEL_ROWS,
-    PULL = 8 * GROUP_PANELS, /* panels to bound that a thread takes: one core may read faster */
-    SEEDS = 32,              /* panels a column computes exactly before it has a threshold */
-    AHEAD = 2,               /* survivors on their way from memory */
-    PAUSE_MAX = 16           /* runs */
+    BLOCK_PANELS = HEAD_ROWS / PANEL_ROWS,
+    DRAW_LENGTH = 2,
+    PAUSE_MAX = 16 /* runs */
 };
 #define TOO_MANY 0.4 /* of the panels */
 
-/* ---- the best of a row ---- */
-
-/* Larger first, lower ids first among equals. */
-static bool before(const struct logit *a, const struct logit *b)
-{
-    return a->value > b->value || (a->value == b->value && a->id < b->id);
-}
-
-static void sift_down(struct best *b, int i)
-{
-    const struct logit moved = b->heap[i];
-
-    for (int child; (child = 2 * i + 1) < b->n; i = child) {
-        if (child + 1 < b->n && before(&b->heap[child], &b->heap[child + 1]))
-            child++;
-        if (!before(&moved, &b->heap[child]))
-            break;
-        b->heap[i] = b->heap[child];
-    }
-    b->heap[i] = moved;
-}
-
-static void add(struct best *b, int k, struct logit new)
-{
-    if (b->n == k) {
-        if (before(&new, &b->heap[0])) {
-            b->heap[0] = new;
-            sift_down(b, 0);
-        }
-        return;
-    }
-    b->heap[b->n++] = new;
-    if (b->n == k)
-        for (int i = k / 2 - 1; i >= 0; i--)
-            sift_down(b, i);
-}
-
-/* Below this nothing is among the k best any more. */
-static float floor_of(const struct best *b, int k)
-{
-    return b->n > 0 && b->n == k ? b->heap[0].value : -INFINITY;
-}
-
-/* n values of rows id, id + 1, ... */
-static void add_rows(struct best *b, int k, int id, const float *values, int n)
-{
-    float least = floor_of(b, k);
-
-    for (int i = 0; i < n; i += PANEL_ROWS) {
-        const int m = n - i < PANEL_ROWS ? n - i : PANEL_ROWS;
-        bool any = false;
-
-        for (int j = i; j < i + m; j++)
-            any |= values[j] >= least;
-        for (int j = i; any && j < i + m; j++)
-            if (values[j] >= least) {
-                add(b, k, (struct logit){id + j, values[j]});
-                least = floor_of(b, k);
-            }
-    }
-}
-
-/* All threads' best of column c together. */
-static void gather(const struct graph *g, int c, struct best *out)
-{
-    const int k = g->out_best[c]->k;
-
-    out->n = 0;
-    for (int t = 0; t < g->n_threads; t++) {
-        const struct best *b = &g->head->threads[t].best[c];
-
-        for (int i = 0; i < b->n; i++)
-            add(out, k, b->heap[i]);
-    }
-}
-
-static int by_order(const void *a, const void *b)
-{
-    return before(a, b) ? -1 : 1;
-}
-
-/* Numbers that are none make a list that cannot be trusted. (Only rows that were written have
- * such.) */
-static bool trusted(const struct best *b, int k, int rows)
-{
-    if (b->n < (k < rows ? k : rows))
-        return false;
-    for (int i = 0; i < b->n; i++)
-        if (!isfinite(b->heap[i].value))
-            return false;
-    return true;
-}
-
-/* Columns are shared out; every thread's lists are complete. */
-static void hand_over(struct graph *g, int rows, int n_cols, int thread)
-{
-    for (int c = thread; c < n_cols; c += g->n_threads) {
-        struct shortlist *list = g->out_best[c];
-        struct best all;
-
-        gather(g, c, &all);
-        if (!trusted(&all, list->k, rows))
-            continue;
-        qsort(all.heap, (size_t)all.n, sizeof(*all.heap), by_order);
-        memcpy(list->best, all.heap, (size_t)all.n * sizeof(*all.heap));
-        list->n = all.n;
-    }
-}
-
 /* ---- logits ---- */
 
-static void softcap(struct graph *g, const struct step *s, float *values, int n)
+void head_softcap(const struct graph *g, const struct step *s, float *values, int n)
 {
     if (s->node.mm.epilogue == EPI_SOFTCAP && s->node.cap > 0)
         g->k->softcap(values, s->node.cap, n);
 }
 
-/* The next panels that no thread has yet. False: there are none. */
-static bool pull(struct step *s, int most, int *first, int *last)
+bool head_pull(struct step *s, int most, int *first, int *last)
 {
     const int n = s->linear[0].w.n_panels;
 
@@ -148,7 +38,7 @@ static bool pull(struct step *s, int most, int *first, int *last)
 
 /* Panels [first, last) of all columns to the caller's rows; neighbours at one stride are computed
  * together. */
-static void write_logits(
+static void write_rows(
     struct graph *g, const struct step *s, const struct act *x, int first, int last, int thread)
 {
     const struct linear *l = &s->linear[0];
@@ -164,217 +54,130 @@ static void write_logits(
         part = matmul_columns(x, at, n);
         matmul_multiply(g, l, &part, g->out_ptr[at], (size_t)l->w.rows, first, last, thread);
         for (int r = at; r < at + n; r++)
-            softcap(g, s, g->out_ptr[r] + row0, row1 - row0);
+            head_softcap(g, s, g->out_ptr[r] + row0, row1 - row0);
     }
 }
 
-static void write_groups(
+void head_take(const struct graph *g, int c, int row, const float *logits, int n, int thread)
+{
+    const struct shortlist *list = g->out_best[c];
+    struct best *best = &g->head->threads[thread].best[c];
+
+    if (list->draw.scale == 0) {
+        best_add_rows(best, list->k, row, logits, n);
+        return;
+    }
+    if (best->n == 0)
+        best->heap[0] = (struct logit){-1, -INFINITY};
+    draw_take(g->k, &list->draw, row, logits, n, &best->heap[0]);
+    best->n = best->heap[0].id >= 0;
+}
+
+/* Panels [first, last), whole blocks, of all columns: to the caller's rows if someone wants his,
+ * else no further than the cache. */
+static void blocks(
     struct graph *g, const struct step *s, const struct act *x, int first, int last, int thread)
 {
     const int rows = s->linear[0].w.rows;
-    struct best *best = g->head->threads[thread].best;
+    const struct head *h = g->head;
+    float *tile = h->threads[thread].tile;
 
-    for (int at = first; at < last; at += GROUP_PANELS) {
-        const int end = at + GROUP_PANELS < last ? at + GROUP_PANELS : last;
+    for (int at = first; at < last; at += BLOCK_PANELS) {
+        const int end = at + BLOCK_PANELS < last ? at + BLOCK_PANELS : last;
         const int row0 = at * PANEL_ROWS;
-        const int row1 = end * PANEL_ROWS < rows ? end * PANEL_ROWS : rows;
+        const int n = (end * PANEL_ROWS < rows ? end * PANEL_ROWS : rows) - row0;
 
-        write_logits(g, s, x, at, end, thread);
-        for (int c = 0; g->head->lists_now && c < x->n_cols; c++)
-            add_rows(&best[c], g->out_best[c]->k, row0, g->out_ptr[c] + row0, row1 - row0);
-    }
-}
-
-/* ---- the screen ---- */
-
-/* One thread's run of it. */
-struct screen {
-    struct graph *g;
-    struct step *s;
-    const struct act *x;
-    struct head_thread *mine;
-    struct act columns;      /* of the bound */
-    float slack[SCREEN_MAX]; /* to add to it */
-    float least[SCREEN_MAX]; /* of the k best of all seeds */
-    int64_t n_exact;         /* panels computed exactly */
-};
-
-/* False when some column has no bound. The same on every thread. */
-static bool screen_begin(struct screen *sc)
-{
-    const struct linear *l = &sc->s->linear[0];
-
-    sc->columns = act_init(sc->x->kind, sc->x->n_cols, sc->x->k, sc->mine->columns);
-    for (int c = 0; c < sc->x->n_cols; c++) {
-        sc->slack[c] = planes_bound(&l->w, sc->x, &sc->columns, c);
-        if (!isfinite(sc->slack[c]))
-            return false;
-    }
-    return true;
-}
-
-/* What panels may give to column c. */
-static float *bound_of(const struct head *h, int c)
-{
-    return h->bound + (size_t)c * (size_t)h->coarse.n_panels;
-}
-
-/* A thread's share of the panels column c begins with. */
-static int n_seeds(const struct screen *sc, int c)
-{
-    return (SEEDS + sc->g->out_best[c]->k - 1) / sc->g->n_threads + 1;
-}
-
-/* Of 16, by halves: each half is a few vector operations. */
-static float largest(const float *x)
-{
-    float m[PANEL_ROWS / 2];
-
-    for (int i = 0; i < 8; i++)
-        m[i] = x[i] > x[i + 8] ? x[i] : x[i + 8];
-    for (int half = 4; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            m[i] = m[i] > m[i + half] ? m[i] : m[i + half];
-    return m[0];
-}
-
-/* What each panel may give at most, a group at a time. The soft-cap is monotone but for its
- * rounding (kernels/simd_math.h). */
-static void bound_panels(struct screen *sc, int first, int last)
-{
-    struct head *h = sc->g->head;
-    float *tile = sc->mine->tile, top[GROUP_PANELS];
-
-    for (int at = first; at < last; at += GROUP_PANELS) {
-        const int n = at + GROUP_PANELS < last ? GROUP_PANELS : last - at;
-
-        for (int i = 0; at + n == h->coarse.n_panels && i < SCREEN_MAX * GROUP_ROWS; i++)
-            tile[i] = -INFINITY; /* rows beyond the last are not written */
-        sc->g->k->matmul.run(
-            &h->coarse, &sc->columns, tile - at * PANEL_ROWS, GROUP_ROWS, at, at + n);
-        for (int c = 0; c < sc->x->n_cols; c++) {
-            float *bound = bound_of(h, c) + at;
-
-            for (int p = 0; p < n; p++)
-                top[p] = largest(tile + c * GROUP_ROWS + p * PANEL_ROWS) + sc->slack[c];
-            softcap(sc->g, sc->s, top, n);
-            for (int p = 0; p < n; p++)
-                bound[p] = top[p] + sc->s->node.cap * 0x1p-18f;
-            add_rows(&sc->mine->seeds[c], n_seeds(sc, c), at, bound, n);
+        if (h->rows_now) {
+            write_rows(g, s, x, at, end, thread);
+        } else {
+            matmul_multiply(g, &s->linear[0], x, tile - row0, HEAD_ROWS, at, end, thread);
+            for (int c = 0; c < x->n_cols; c++)
+                head_softcap(g, s, tile + c * HEAD_ROWS, n);
         }
+        for (int c = 0; h->takes_now && c < x->n_cols; c++)
+            if (g->out_best[c])
+                head_take(g, c, row0, h->rows_now ? g->out_ptr[c] + row0 : tile + c * HEAD_ROWS, n,
+                    thread);
     }
 }
 
-/* The logits of a panel and column c. */
-static void add_panel(struct screen *sc, int panel, int c)
+/* ---- what is handed over ---- */
+
+void head_gather(const struct graph *g, int c, struct best *out)
 {
-    const struct wmat *w = &sc->s->linear[0].w;
-    const struct act x = matmul_columns(sc->x, c, 1);
-    const int row = panel * PANEL_ROWS, n = w->rows - row < PANEL_ROWS ? w->rows - row : PANEL_ROWS;
-    float values[PANEL_ROWS];
+    const int k = g->out_best[c]->k;
 
-    sc->g->k->matmul.run(w, &x, values - row, PANEL_ROWS, panel, panel + 1);
-    softcap(sc->g, sc->s, values, n);
-    add_rows(&sc->mine->best[c], sc->g->out_best[c]->k, row, values, n);
-    bound_of(sc->g->head, c)[panel] = NAN;
-    sc->n_exact++;
-}
+    out->n = 0;
+    for (int t = 0; t < g->n_threads; t++) {
+        const struct best *b = &g->head->threads[t].best[c];
 
-/* The most promising of the panels this thread has bounded, for each column. */
-static void add_seeds(struct screen *sc)
-{
-    for (int c = 0; c < sc->x->n_cols; c++)
-        for (int i = 0; i < sc->mine->seeds[c].n; i++)
-            add_panel(sc, sc->mine->seeds[c].heap[i].id, c);
-}
-
-/* Panels that may hold one of some column's best. What is known compares as false. */
-static int list_survivors(const struct screen *sc, int *panels)
-{
-    const struct head *h = sc->g->head;
-    int n = 0;
-
-    for (int p = 0; p < h->coarse.n_panels; p++) {
-        bool reaches = false;
-
-        for (int c = 0; c < sc->x->n_cols; c++)
-            reaches |= bound_of(h, c)[p] >= sc->least[c];
-        panels[n] = p;
-        n += reaches;
-    }
-    return n;
-}
-
-/* The same on every thread, which then takes every n-th: the likely tokens lie together. Others of
- * its panels are on their way while one is computed, and may be ruled out by what it gives. */
-static void add_survivors(struct screen *sc, int thread)
-{
-    const struct wmat *w = &sc->s->linear[0].w;
-    const int step = sc->g->n_threads, *panels = sc->mine->survivors;
-    struct best all;
-    int n;
-
-    for (int c = 0; c < sc->x->n_cols; c++) {
-        gather(sc->g, c, &all);
-        sc->least[c] = floor_of(&all, sc->g->out_best[c]->k);
-    }
-    n = list_survivors(sc, sc->mine->survivors);
-    pool_barrier(sc->g->pool); /* the lists and bounds change from here on */
-    for (int i = thread; i < n && i < thread + AHEAD * step; i += step)
-        planes_fetch(w, panels[i]);
-    for (int i = thread; i < n; i += step) {
-        if (i + AHEAD * step < n)
-            planes_fetch(w, panels[i + AHEAD * step]);
-        for (int c = 0; c < sc->x->n_cols; c++) {
-            const float own = floor_of(&sc->mine->best[c], sc->g->out_best[c]->k);
-
-            if (bound_of(sc->g->head, c)[panels[i]] >= (own > sc->least[c] ? own : sc->least[c]))
-                add_panel(sc, panels[i], c);
-        }
+        for (int i = 0; i < b->n; i++)
+            best_add(out, k, b->heap[i]);
     }
 }
 
-/* False: nothing was done. */
-static bool screened(struct graph *g, struct step *s, const struct act *x, int thread)
+/* Numbers that are none make a list that cannot be trusted. */
+static bool trusted(const struct best *b, int k, int rows)
 {
-    struct head *h = g->head;
-    struct screen sc = {.g = g, .s = s, .x = x, .mine = &h->threads[thread]};
-    int64_t n_bounded = 0;
-
-    if (!h->screens_now || !screen_begin(&sc))
+    if (b->n < (k < rows ? k : rows))
         return false;
-    for (int first, last; pull(s, PULL, &first, &last); n_bounded += last - first)
-        bound_panels(&sc, first, last);
-    add_seeds(&sc);
-    pool_barrier(g->pool);
-    add_survivors(&sc, thread);
-    atomic_fetch_add(&h->n_exact, sc.n_exact);
-    atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * n_bounded +
-                                   (int64_t)wmat_packed_bytes(&s->linear[0].w) * sc.n_exact);
+    for (int i = 0; i < b->n; i++)
+        if (!isfinite(b->heap[i].value))
+            return false;
     return true;
+}
+
+static bool hand_list(const struct graph *g, int c, int rows)
+{
+    struct shortlist *list = g->out_best[c];
+    struct best all;
+
+    head_gather(g, c, &all);
+    if (!trusted(&all, list->k, rows))
+        return false;
+    best_sort(&all);
+    memcpy(list->best, all.heap, (size_t)all.n * sizeof(*all.heap));
+    list->n = all.n;
+    return true;
+}
+
+/* Columns are shared out; every thread has taken what it could. */
+static void hand_over(struct graph *g, int rows, int n_cols, int thread)
+{
+    for (int c = thread; c < n_cols; c += g->n_threads)
+        if (g->out_best[c] && !hand_list(g, c, rows))
+            atomic_store(&g->head->lacks, true);
 }
 
 /* ---- the step ---- */
 
-/* Lists where all want one, and short ones screened: with more rows or longer lists too many panels
- * survive. After a run that computed too many panels twice, for the logits lie close together, some
- * do without: twice as many each time in a row. */
+/* As many panels survive for a draw as for a list of so many. */
+static int length(const struct shortlist *list)
+{
+    return list->draw.scale > 0 ? DRAW_LENGTH : list->k;
+}
+
+/* Lists where few rows are wanted. Short ones are screened, if nobody wants his row: with more rows
+ * or longer lists too many panels survive. After a run that computed too many panels twice,
+ * for the logits lie close together, some do without: twice as many each time in a row. */
 void head_begin(struct graph *g)
 {
     struct head *h = g->head;
     int total = 0;
 
-    h->lists_now = h->lists && g->n_out <= HEAD_COLS;
-    for (int i = 0; i < g->n_out && h->lists_now; i++) {
-        h->lists_now = g->out_best[i] != NULL;
-        total += h->lists_now ? g->out_best[i]->k : 0;
+    h->takes_now = h->lists && g->n_out <= HEAD_COLS;
+    h->rows_now = !h->takes_now;
+    for (int i = 0; i < g->n_out; i++) {
+        h->rows_now |= !g->out_best[i];
+        total += g->out_best[i] ? length(g->out_best[i]) : 0;
     }
     if (h->screens_now && atomic_load(&h->n_exact) > h->coarse.n_panels * TOO_MANY)
         h->pause = h->next_pause = h->next_pause < PAUSE_MAX / 2 ? 2 * h->next_pause : PAUSE_MAX;
     else if (h->screens_now)
         h->next_pause = 1;
     atomic_store(&h->n_exact, 0);
-    h->screens_now = h->lists_now && h->screens && g->n_out <= SCREEN_MAX &&
+    atomic_store(&h->lacks, false);
+    h->screens_now = h->screens && !h->rows_now && g->n_out <= SCREEN_MAX &&
                      total <= SCREEN_LENGTHS && h->pause == 0;
     if (h->pause > 0)
         h->pause--;
@@ -384,31 +187,37 @@ void head_begin(struct graph *g)
 static void whole(struct graph *g, struct step *s, const struct act *x, int thread)
 {
     const struct wmat *w = &s->linear[0].w;
+    const int n_blocks = (w->n_panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
     int first, last;
 
     if (thread == 0)
         atomic_fetch_add(&g->head->read, (int64_t)wmat_bytes(w));
     if (x->n_cols > STATIC_ROWS) {
-        while (pull(s, GROUP_PANELS, &first, &last))
-            write_groups(g, s, x, first, last, thread);
+        while (head_pull(s, GROUP_PANELS, &first, &last))
+            write_rows(g, s, x, first, last, thread);
         return;
     }
-    pool_share(w->n_panels, thread, g->n_threads, &first, &last);
-    write_groups(g, s, x, first, last, thread);
+    pool_share(n_blocks, thread, g->n_threads, &first, &last);
+    blocks(
+        g, s, x, first * BLOCK_PANELS, last < n_blocks ? last * BLOCK_PANELS : w->n_panels, thread);
 }
 
-static void list(struct graph *g, struct step *s, const struct act *x, int thread)
+static void take_all(struct graph *g, struct step *s, const struct act *x, int thread)
 {
-    struct head_thread *mine = &g->head->threads[thread];
+    struct head *h = g->head;
+    int first, last;
 
     for (int c = 0; c < x->n_cols; c++)
-        mine->best[c].n = 0;
-    for (int c = 0; c < SCREEN_MAX && g->head->screens; c++)
-        mine->seeds[c].n = 0;
-    if (!screened(g, s, x, thread))
+        h->threads[thread].best[c].n = 0;
+    if (!head_screened(g, s, x, thread))
         whole(g, s, x, thread);
     pool_barrier(g->pool);
     hand_over(g, s->linear[0].w.rows, x->n_cols, thread);
+    pool_barrier(g->pool);
+    if (atomic_load(&h->lacks) && !h->rows_now) {
+        pool_share(s->linear[0].w.n_panels, thread, g->n_threads, &first, &last);
+        write_rows(g, s, x, first, last, thread);
+    }
 }
 
 void step_head(struct graph *g, struct step *s, int thread)
@@ -422,8 +231,8 @@ void step_head(struct graph *g, struct step *s, int thread)
     matmul_prepare(g, s, thread, n, &p);
     if (thread == 0)
         atomic_fetch_add(&g->head->whole, (int64_t)wmat_bytes(&l->w));
-    if (g->head->lists_now)
-        list(g, s, &p.act[l->kind], thread);
+    if (g->head->takes_now)
+        take_all(g, s, &p.act[l->kind], thread);
     else
         whole(g, s, &p.act[l->kind], thread);
 }
@@ -435,17 +244,19 @@ static void carve_head(
 {
     const struct wmat *w = &s->linear[0].w;
 
+    if (!h->lists)
+        return;
     if (h->screens)
         h->bound = carve(c, (size_t)SCREEN_MAX * (size_t)w->n_panels * sizeof(float));
     for (int t = 0; t < g->n_threads; t++) {
         struct head_thread *mine = &h->threads[t];
 
         mine->best = carve(c, HEAD_COLS * sizeof(struct best));
+        mine->tile = carve(c, (size_t)HEAD_COLS * HEAD_ROWS * sizeof(float));
         if (!h->screens)
             continue;
         mine->seeds = carve(c, SCREEN_MAX * sizeof(struct best));
         mine->survivors = carve(c, (size_t)w->n_panels * sizeof(int));
-        mine->tile = carve(c, (size_t)SCREEN_MAX * GROUP_ROWS * sizeof(float));
         mine->columns = carve(c, SCREEN_MAX * act_col_bytes(s->linear[0].kind, w->k));
     }
 }
@@ -457,6 +268,7 @@ int head_create(struct graph *g, struct step *s, struct err *err)
     struct carver c = {0};
 
     g->head = h;
+    h->step = s;
     h->next_pause = 1;
     h->threads = xcalloc((size_t)g->n_threads, sizeof(*h->threads));
     h->lists = g->ir.values[s->node.out[s->node.n_out - 1]].output;

@@ -44,6 +44,10 @@ struct kernels {
      * of exp(x - max). */
     int (*argmax)(const float *x, int n);
     float (*sum_exp)(const float *x, float max, int n);
+    /* Draws (kernels/noise.h): noise_bound() of panels first, first + 1, ...; the largest of scale
+     * * x[i] + bounds[i / 16], NaN never, -INFINITY when there is none. */
+    void (*noise_bounds)(float *bounds, uint64_t key, int first, int n);
+    float (*noisy_largest)(const float *x, const float *bounds, float scale, int n);
 
     struct matmul_kernels matmul;
     struct attention_kernels attention;

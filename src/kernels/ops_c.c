@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "kernels/noise.h"
+
 static void rmsnorm(float *out, const float *x, const float *w, float eps, int n)
 {
     double sum = 0;
@@ -89,6 +91,24 @@ static float sum_exp(const float *x, float max, int n)
     return (float)sum;
 }
 
+static void noise_bounds(float *bounds, uint64_t key, int first, int n)
+{
+    for (int i = 0; i < n; i++)
+        bounds[i] = noise_bound(key, (uint32_t)(first + i));
+}
+
+static float noisy_largest(const float *x, const float *bounds, float scale, int n)
+{
+    float best = -INFINITY;
+
+    for (int i = 0; i < n; i++) {
+        const float noisy = scale * x[i] + bounds[i / NOISE_ROWS];
+
+        best = noisy > best ? noisy : best;
+    }
+    return best;
+}
+
 void ops_init_c(struct kernels *k)
 {
     k->rmsnorm = rmsnorm;
@@ -100,4 +120,6 @@ void ops_init_c(struct kernels *k)
     k->rope = rope;
     k->argmax = argmax;
     k->sum_exp = sum_exp;
+    k->noise_bounds = noise_bounds;
+    k->noisy_largest = noisy_largest;
 }

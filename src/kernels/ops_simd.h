@@ -122,6 +122,8 @@ static inline void ops_set(struct kernels *k)
     k->rope = rope;
     k->argmax = argmax;
     k->sum_exp = sum_exp;
+    k->noise_bounds = noise_bounds;
+    k->noisy_largest = noisy_largest;
 }
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "kernels/noise.h"
 #include "kernels/simd_math.h"
 
 /* Values looked at together: the largest of each part first, then its place in one part alone. */
@@ -63,6 +64,35 @@ static float sum_exp(const float *x, float max, int n)
         }
     }
     return (float)total;
+}
+
+/* Plain integers and floats: the compiler makes vectors of it. */
+static void noise_bounds(float *bounds, uint64_t key, int first, int n)
+{
+    for (int i = 0; i < n; i++)
+        bounds[i] = noise_bound(key, (uint32_t)(first + i));
+}
+
+static float noisy_largest(const float *x, const float *bounds, float scale, int n)
+{
+    const vf factor = vf_set1(scale);
+    vf best = vf_set1(-INFINITY);
+    int i = 0;
+
+    for (; i + LANES <= n; i += LANES) {
+        vf noise = vf_set1(bounds[i / NOISE_ROWS]);
+
+        best = vf_max(vf_add(vf_mul(vf_load(x + i), factor), noise), best);
+    }
+
+    float max = vf_max_of(best);
+
+    for (; i < n; i++) {
+        const float noisy = scale * x[i] + bounds[i / NOISE_ROWS];
+
+        max = noisy > max ? noisy : max;
+    }
+    return max;
 }
 
 #endif

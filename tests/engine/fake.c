@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "engine/private.h"
 #include "engine/runtime.h"
+#include "graph/draw.h"
 #include "model/chat.h"
 #include "harness.h"
 
@@ -201,13 +202,19 @@ static void run_token(const struct kv_memory *kv, const struct graph_seq *seq, i
         logits_of(h, logits);
 }
 
-/* Gives the list that was asked for and spoils the row: nobody may read it then. */
+/* Gives the list or the draw that was asked for and spoils the row: nobody may read it then. */
 static void shorten(const struct graph_seq *seq)
 {
     struct shortlist *list = seq->best;
+    struct kernels k;
 
     list->n = list->k < FAKE_VOCAB ? list->k : FAKE_VOCAB;
-    for (int i = 0; i < list->n; i++) {
+    if (list->draw.scale > 0) {
+        kernels_init(&k, ISA_C);
+        list->best[0] = (struct logit){-1, -INFINITY};
+        draw_take(&k, &list->draw, 0, seq->logits, FAKE_VOCAB, &list->best[0]);
+    }
+    for (int i = 0; i < list->n && list->draw.scale == 0; i++) {
         int best = 0;
 
         for (int id = 1; id < FAKE_VOCAB; id++)

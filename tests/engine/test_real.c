@@ -57,7 +57,7 @@ static struct job_params request(int i)
     p.prompt.text_len = strlen(texts[i]);
     p.max_tokens = ANSWER;
     p.ignore_eos = true;
-    p.logprobs = 3;
+    p.logprobs = i % 3 ? 3 : -1; /* others' wishes decide what a run gives for them all */
     p.sampling.temperature = i % 2 ? 0.8f : 0;
     p.sampling.top_k = i % 4 == 1 ? 40 : 0;
     p.sampling.has_seed = true;
@@ -192,6 +192,31 @@ static void choices_are_what_they_would_be_alone(void **state)
     assert_string_not_equal(many.answers[0].text.data, many.answers[1].text.data);
     result_free(&few);
     result_free(&many);
+    harness_close(&h);
+}
+
+/* They need the row, which is not there when a token is drawn in the head. */
+static void log_probabilities_change_no_answer(void **state)
+{
+    struct job_params p = request(3);
+
+    open_demo("default", 4);
+    assert_int_equal(p.logprobs, -1);
+    for (p.n = 1; p.n <= 3; p.n++) {
+        struct result with, without;
+
+        p.logprobs = -1;
+        without = harness_run(&h, &p);
+        p.logprobs = 0;
+        with = harness_run(&h, &p);
+        for (int i = 0; i < p.n; i++) {
+            assert_int_equal(with.answers[i].n, without.answers[i].n);
+            assert_memory_equal(with.answers[i].ids, without.answers[i].ids,
+                (size_t)with.answers[i].n * sizeof(*with.answers[i].ids));
+        }
+        result_free(&with);
+        result_free(&without);
+    }
     harness_close(&h);
 }
 
@@ -354,6 +379,7 @@ int main(void)
         cmocka_unit_test(nor_in_the_reference_profile),
         cmocka_unit_test(nor_in_the_precise_profile),
         cmocka_unit_test(choices_are_what_they_would_be_alone),
+        cmocka_unit_test(log_probabilities_change_no_answer),
         cmocka_unit_test(chunks_do_not_change_an_answer),
         cmocka_unit_test(being_computed_again_does_not_change_an_answer),
         cmocka_unit_test(what_was_known_does_not_change_an_answer),

@@ -11,24 +11,11 @@
 
 #include "base/mem.h"
 #include "engine/sampler.h"
-#include "engine/select.h"
+#include "random_rows.h"
 
 enum { VOCAB = 5000 };
 
 static struct kernels kernels;
-static uint32_t lcg = 1;
-
-static float uniform(void)
-{
-    lcg = lcg * 1664525u + 1013904223u;
-    return (float)(lcg >> 8) / (1 << 24);
-}
-
-static void fill(float *row, int n, float spread)
-{
-    for (int i = 0; i < n; i++)
-        row[i] = spread * (uniform() + uniform() + uniform() - 1.5f);
-}
 
 /* ---- the definition ---- */
 
@@ -254,9 +241,9 @@ static void tokens_come_as_often_as_they_should(void **state)
     sampler_destroy(s);
 }
 
-static void a_whole_vocabulary_is_drawn_from_block_by_block(void **state)
+static void a_whole_vocabulary_is_drawn_from(void **state)
 {
-    enum { BIG = 10000 }; /* three blocks */
+    enum { BIG = 10000 };
     struct sampler *s = sampler_create(&kernels, BIG);
     struct sampling p;
     float *row = xcalloc(BIG, sizeof(*row));
@@ -460,109 +447,6 @@ static void log_probabilities_are_of_the_raw_row(void **state)
     sampler_destroy(s);
 }
 
-/* ---- shortlists ---- */
-
-/* Settings of every kind, most of them such that a shortlist does. */
-static void random_settings(struct sampling *p, struct logit_bias *bias)
-{
-    sampling_default(p);
-    p->temperature = uniform() < 0.3f ? 0 : 0.2f + uniform();
-    p->top_k = 1 + (int)(60 * uniform());
-    p->top_p = uniform() < 0.5f ? 1 : 0.3f + 0.7f * uniform();
-    p->min_p = uniform() < 0.7f ? 0 : 0.2f * uniform();
-    p->typical_p = uniform() < 0.8f ? 1 : 0.3f + 0.7f * uniform();
-    p->repeat_penalty = uniform() < 0.5f ? 1 : 0.9f + uniform();
-    p->repeat_last_n = (int)(30 * uniform()) - 1;
-    p->presence_penalty = uniform() < 0.7f ? 0 : 2 * uniform() - 0.2f;
-    p->frequency_penalty = uniform() < 0.7f ? 0 : 2 * uniform() - 0.2f;
-    p->n_bias = uniform() < 0.7f ? 0 : 3;
-    p->bias = bias;
-    for (int i = 0; i < 3; i++)
-        bias[i] = (struct logit_bias){i, uniform() < 0.3f ? -100 : 4 * uniform() - 3.5f};
-}
-
-static void a_shortlist_gives_what_the_row_gives(void **state)
-{
-    struct sampler *s = sampler_create(&kernels, VOCAB);
-    struct candidate *all = calloc(VOCAB, sizeof(*all));
-    static float row[VOCAB];
-    struct logit best[SHORTLIST_MAX];
-    struct logit_bias bias[3];
-    int32_t tokens[40], banned[2] = {0, 1};
-    int n_lists = 0, n_rows = 0;
-
-    assert_non_null(all);
-    for (int round = 0; round < 4000; round++) {
-        struct sampling p;
-        struct sampler_input in = {.params = &p, .seed = (uint64_t)round, .tokens = tokens};
-        int k, n;
-
-        fill(row, VOCAB, 4);
-        for (int i = 0; i < 20 && round % 3 == 0; i++) /* equal ones, at the edge of the list too */
-            row[(int)(VOCAB * uniform())] = 5;
-        random_settings(&p, bias);
-        in.n_tokens = (int)(40 * uniform());
-        in.n_prompt = (int)((float)in.n_tokens * uniform());
-        for (int i = 0; i < 40; i++) /* about half of the best */
-            tokens[i] = uniform() < 0.5f ? (int32_t)(VOCAB * uniform()) : i;
-        for (int i = 0; i < 20; i++)
-            row[i] += 4 * uniform();
-        in.banned[0].ids = banned;
-        in.banned[0].n = round % 4 ? 0 : 2;
-        k = sampler_shortlist(&in, VOCAB);
-        n_rows += k == 0;
-        if (k == 0)
-            continue;
-        n_lists++;
-        n = select_largest(row, VOCAB, k, all);
-        assert_int_equal(n, k);
-        for (int i = 0; i < n; i++) /* in any order */
-            best[i] = (struct logit){all[i].id, all[i].logit};
-        assert_int_equal(sampler_pick_from(s, best, n, &in), sampler_pick(s, row, &in));
-    }
-    assert_true(n_lists > 1000);
-    assert_true(n_rows > 100);
-    free(all);
-    sampler_destroy(s);
-}
-
-static void what_raises_a_token_needs_the_row(void **state)
-{
-    struct logit_bias bias = {7, 1};
-    struct sampling p;
-    int32_t tokens[200] = {0};
-    struct sampler_input in = {.params = &p, .tokens = tokens, .n_tokens = 200, .n_prompt = 10};
-
-    sampling_default(&p);
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0); /* the whole vocabulary is drawn from */
-    p.temperature = 0;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 1);
-    p.repeat_penalty = 1.1f; /* of the last 64 */
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 65);
-    p.repeat_penalty = 0.9f;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0);
-    p.repeat_penalty = 1;
-    p.presence_penalty = 1; /* 190 tokens: too many */
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0);
-    in.n_tokens = 20;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 11);
-    p.presence_penalty = -1;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0);
-    p.presence_penalty = 0;
-    p.bias = &bias;
-    p.n_bias = 1;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0);
-    bias.bias = -1;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 2);
-    p.temperature = 1;
-    p.top_k = SHORTLIST_MAX;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), 0);
-    p.top_k = SHORTLIST_MAX - 1;
-    assert_int_equal(sampler_shortlist(&in, VOCAB), SHORTLIST_MAX);
-    p.top_k = 20;
-    assert_int_equal(sampler_shortlist(&in, 20), 0);
-}
-
 static int set_up(void **state)
 {
     kernels_init(&kernels, kernels_best());
@@ -576,7 +460,7 @@ int main(void)
         cmocka_unit_test(ties_go_to_the_lower_id),
         cmocka_unit_test(greedy_takes_the_first_of_the_largest),
         cmocka_unit_test(tokens_come_as_often_as_they_should),
-        cmocka_unit_test(a_whole_vocabulary_is_drawn_from_block_by_block),
+        cmocka_unit_test(a_whole_vocabulary_is_drawn_from),
         cmocka_unit_test(seed_choice_and_place_alone_decide),
         cmocka_unit_test(uniform_numbers_fill_the_unit_interval),
         cmocka_unit_test(bias_and_penalties_move_tokens),
@@ -584,8 +468,6 @@ int main(void)
         cmocka_unit_test(nan_and_infinity_do_not_crash),
         cmocka_unit_test(everything_banned_is_an_answer_too),
         cmocka_unit_test(log_probabilities_are_of_the_raw_row),
-        cmocka_unit_test(a_shortlist_gives_what_the_row_gives),
-        cmocka_unit_test(what_raises_a_token_needs_the_row),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -1,6 +1,9 @@
-/* test_head.c - the best of a row, found by leaving rows out of the head, against the row itself:
- * the same ids and the same bits, whatever the instruction set, the threads, the neighbours and the
- * length of the list. */
+/* test_head.c - what stands for a row of logits, its best found by leaving rows out of the head or
+ * the token drawn from it, against the row itself: the same ids and the same bits, whatever the
+ * instruction set, the threads, the neighbours and the length of the list. */
+#include <math.h>
+
+#include "engine/sampler.h"
 #include "models.h"
 
 enum { N_SEQS = 4, N_STEPS = 40, N_START = 5 };
@@ -94,6 +97,68 @@ static void compare(struct runtime *plain, struct runtime *rt, int n, int k, uin
     free(got);
 }
 
+/* Even sequences draw, odd ones want lists, and one of them, if asked for, the row itself: what one
+ * sequence wants changes nothing for its neighbours. */
+static void mix(struct runtime *plain, struct runtime *rt, int n, int row_of, uint32_t seed)
+{
+    const size_t vocab = (size_t)rt->hp.vocab;
+    struct sampler *sampler = sampler_create(&rt->kernels, rt->hp.vocab);
+    float *want = xcalloc((size_t)n * vocab, sizeof(*want));
+    float *got = xcalloc((size_t)n * vocab, sizeof(*got));
+    struct logit best[N_SEQS][SHORTLIST_MAX];
+    struct shortlist lists[N_SEQS];
+    struct sampling sampling;
+    struct sampler_input in[N_SEQS];
+    struct graph_seq seqs[N_SEQS];
+    const uint32_t page[N_SEQS] = {0, 1, 2, 3};
+    int32_t next[N_SEQS];
+    struct plain_kv kv, kv_plain;
+    int past[N_SEQS] = {0};
+    struct err err;
+
+    sampling_default(&sampling);
+    sampling.temperature = seed % 2 ? 1 : 0.7f;
+    assert_int_equal(plain_kv_create(&kv, rt, n, KV_PAGE, &err), 0);
+    assert_int_equal(plain_kv_create(&kv_plain, plain, n, KV_PAGE, &err), 0);
+    fill_ids(next, n, seed, rt->hp.vocab);
+    for (int step = 0; step < 12; step++) {
+        for (int s = 0; s < n; s++) {
+            in[s] = (struct sampler_input){
+                .params = &sampling, .seed = seed, .choice = s, .n_tokens = step};
+            lists[s] = (struct shortlist){.k = 1 + s, .best = best[s]};
+            if (s % 2 == 0)
+                assert_true(sampler_shortlist(&in[s], rt->hp.vocab, &lists[s]));
+            seqs[s] = (struct graph_seq){.past = step,
+                .n_tokens = 1,
+                .tokens = &next[s],
+                .pages = {&page[s], &page[s]},
+                .n_logits = 1,
+                .logits = got + (size_t)s * vocab,
+                .best = s == row_of ? NULL : &lists[s]};
+        }
+        plain_decode(plain, &kv_plain, past, next, n, want);
+        graph_run(rt->decode, &kv.memory, seqs, n);
+        for (int s = 0; s < n; s++) {
+            float *row = want + (size_t)s * vocab;
+
+            if (s == row_of)
+                assert_memory_equal(seqs[s].logits, row, vocab * sizeof(*row));
+            else if (s % 2)
+                assert_best(&lists[s], row, rt->hp.vocab);
+            else
+                assert_int_equal(sampler_pick_from(sampler, &lists[s], &in[s]),
+                    sampler_pick(sampler, row, &in[s]));
+            next[s] = s % 2 ? (step * 7 + s) % rt->hp.vocab : sampler_pick(sampler, row, &in[s]);
+            past[s]++;
+        }
+    }
+    plain_kv_free(&kv);
+    plain_kv_free(&kv_plain);
+    sampler_destroy(sampler);
+    free(want);
+    free(got);
+}
+
 static void check(const char *path, const char *quantize, const char *isa, int n_threads)
 {
     struct runtime *plain = open_head(path, quantize, isa, 1, false);
@@ -112,6 +177,9 @@ static void check(const char *path, const char *quantize, const char *isa, int n
     compare(plain, rt, 4, 3, 4); /* too much for the screen, as are the longer lists */
     compare(plain, rt, 2, 17, 5);
     compare(plain, rt, 1, SHORTLIST_MAX - 1, 6);
+    for (int n = 1; n <= N_SEQS; n++)
+        for (int row_of = -1; row_of < n; row_of++)
+            mix(plain, rt, n, row_of, (uint32_t)(7 + n));
     graph_head_bytes(plain->decode, &read, &whole);
     assert_int_equal(read, whole);
     runtime_close(rt);
@@ -148,6 +216,10 @@ static void a_real_head_gives_the_same(void **state)
         compare(plain, rt, 1, 1, 10 * i);
         compare(plain, rt, 4, 1, 100 * i);
         compare(plain, rt, 1, 8, 1000 * i);
+        for (uint32_t j = 0; j < 8; j++) {
+            mix(plain, rt, 1, -1, 10 * i + j);
+            mix(plain, rt, 3, -1, 100 * i + j);
+        }
     }
     graph_head_bytes(rt->decode, &read, &whole);
     printf("# %.0f %% of the head read\n", 100 * (double)read / (double)whole);
@@ -156,33 +228,43 @@ static void a_real_head_gives_the_same(void **state)
     runtime_close(plain);
 }
 
-/* A row without any number is left to the row: no list can stand for it. */
-static void numbers_that_are_none_are_no_list(void **state)
+/* A row without any number is left to the row: neither a list nor a draw can stand for it. The
+ * neighbour gets his. */
+static void numbers_that_are_none_need_the_row(void **state)
 {
     char path[1024];
     struct runtime *rt;
     struct plain_kv kv;
     struct err err;
-    struct logit best[4];
-    struct shortlist list = {.k = 1, .best = best};
-    int past = 0;
-    int32_t id = 2;
-    float *row;
+    struct logit best[2][4];
+    int past[2] = {0};
+    int32_t ids[2] = {2, 3};
+    float *rows;
 
     snprintf(path, sizeof(path), "%s/%s", SOURCE_ROOT, models[0].path);
     rt = open_head(path, "none", "auto", 2, true);
-    row = xcalloc((size_t)rt->hp.vocab, sizeof(*row));
-    assert_int_equal(plain_kv_create(&kv, rt, 1, 64, &err), 0);
-    plain_decode(rt, &kv, &past, &id, 1, row);
-    /* K and V of the first position become NaN, bf16 or f32 */
+    rows = xcalloc(2 * (size_t)rt->hp.vocab, sizeof(*rows));
+    assert_int_equal(plain_kv_create(&kv, rt, 2, KV_PAGE, &err), 0);
+    plain_decode(rt, &kv, past, ids, 2, rows);
+    /* K and V of the first sequence become NaN, bf16 or f32 */
     for (int g = 0; g < KV_GROUPS; g++)
-        memset(kv.memory.base[g], 0xff, kv.bytes[g]);
-    past = 1;
-    plain_decode_best(rt, &kv, &past, &id, 1, row, &list);
-    assert_int_equal(list.n, 0);
-    assert_true(row[0] != row[0]);
+        memset(kv.memory.base[g], 0xff, kv.bytes[g] / 2);
+    past[0] = past[1] = 1;
+    for (int draws = 0; draws < 2; draws++) {
+        struct shortlist lists[2];
+
+        for (int s = 0; s < 2; s++)
+            lists[s] = (struct shortlist){.k = 1, .draw.scale = (float)draws, .best = best[s]};
+        memset(rows, 0, 2 * (size_t)rt->hp.vocab * sizeof(*rows));
+        plain_decode_best(rt, &kv, past, ids, 2, rows, lists);
+        assert_int_equal(lists[0].n, 0);
+        assert_int_equal(lists[1].n, 1);
+        for (int i = 0; i < rt->hp.vocab; i++)
+            assert_true(isnan(rows[i]));
+        assert_true(isfinite(rows[rt->hp.vocab]));
+    }
     plain_kv_free(&kv);
-    free(row);
+    free(rows);
     runtime_close(rt);
 }
 
@@ -191,7 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_are_the_best_of_the_row),
         cmocka_unit_test(a_real_head_gives_the_same),
-        cmocka_unit_test(numbers_that_are_none_are_no_list),
+        cmocka_unit_test(numbers_that_are_none_need_the_row),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,8 @@ static void init_gives_the_level_asked_for_or_less(void **state)
         assert_non_null(k.rope);
         assert_non_null(k.argmax);
         assert_non_null(k.sum_exp);
+        assert_non_null(k.noise_bounds);
+        assert_non_null(k.noisy_largest);
     }
 }
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kernels/kernels.h"
+#include "kernels/noise.h"
 
 enum { MAX_N = 6912, GUARD = 16 };
 
@@ -261,6 +262,90 @@ static void sum_exp_equals_the_formula(void **state)
     }
 }
 
+/* What a draw leaves rows out by must never be too small. */
+static void noise_stays_below_its_bounds(void **state)
+{
+    enum { N_PANELS = 100 };
+    float bounds[N_PANELS];
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (uint64_t key = 1; key < 200; key++) {
+            const uint64_t seed = key * 0x9e3779b97f4a7c15u;
+
+            k.noise_bounds(bounds, seed, 5, N_PANELS);
+            for (uint32_t p = 0; p < N_PANELS; p++) {
+                const double panel = noise_panel(seed, p + 5);
+                int at_most = 0;
+
+                assert_true(panel <= (double)bounds[p]);
+                /* w stands for -ln(1 - w), which is near where it matters */
+                assert_true(bounds[p] < 4 || panel >= (double)bounds[p] - 0.3);
+                for (uint32_t row = 0; row < NOISE_ROWS; row++) {
+                    const double noise = noise_row(seed, (p + 5) * NOISE_ROWS + row, panel);
+
+                    assert_true(noise <= panel);
+                    at_most += noise == panel;
+                }
+                assert_int_equal(at_most, 1);
+            }
+        }
+    }
+}
+
+/* Gumbel numbers: P(G <= x) = exp(-exp(-x)), in each of a panel's places. */
+static void noise_is_distributed_as_it_should_be(void **state)
+{
+    enum { KEYS = 2000 };
+    static const double at[] = {-1.5, -1, 0, 1, 2, 4};
+
+    for (uint32_t row = 0; row < NOISE_ROWS; row++) {
+        int below[6] = {0};
+
+        for (uint64_t key = 0; key < KEYS; key++) {
+            const uint64_t seed = key * 0xd1342543de82ef95u;
+            const double noise = noise_row(seed, 160 + row, noise_panel(seed, 10));
+
+            for (int i = 0; i < 6; i++)
+                below[i] += noise <= at[i];
+        }
+        for (int i = 0; i < 6; i++) {
+            const double p = exp(-exp(-at[i])), sigma = sqrt(p * (1 - p) * KEYS);
+
+            if (!(fabs(below[i] - p * KEYS) <= 4.5 * sigma))
+                fail_msg("row %u: %d of %d are at most %g, want %.0f +- %.0f", row, below[i], KEYS,
+                    at[i], p * KEYS, sigma);
+        }
+    }
+}
+
+static void noisy_largest_equals_the_formula(void **state)
+{
+    float bounds[MAX_N / NOISE_ROWS + 1];
+    struct kernels k;
+
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!kernels_has((enum isa)isa))
+            continue;
+        kernels_init(&k, (enum isa)isa);
+        for (int l = 0; l < N_LENGTHS; l++) {
+            int n = length(l);
+            float want = -INFINITY;
+
+            fill(a, n, 10);
+            fill(bounds, n / NOISE_ROWS + 1, 5);
+            if (n > 3)
+                a[2] = NAN; /* never the largest */
+            for (int i = 0; i < n; i++)
+                want = fmaxf(want, 1.25f * a[i] + bounds[i / NOISE_ROWS]);
+            assert_true(k.noisy_largest(a, bounds, 1.25f, n) == want);
+        }
+    }
+}
+
 /* exp itself, seen through a sum of one term. */
 static void exp_is_good_to_22_bits(void **state)
 {
@@ -321,6 +406,9 @@ int main(void)
         cmocka_unit_test(rope_equals_the_formula),
         cmocka_unit_test(argmax_takes_the_first_largest),
         cmocka_unit_test(sum_exp_equals_the_formula),
+        cmocka_unit_test(noise_stays_below_its_bounds),
+        cmocka_unit_test(noise_is_distributed_as_it_should_be),
+        cmocka_unit_test(noisy_largest_equals_the_formula),
         cmocka_unit_test(exp_is_good_to_22_bits),
         cmocka_unit_test(a_row_may_be_cut_anywhere),
     };

@@ -1,0 +1,197 @@
+/* screen.c - the best of a row without computing all of it; see head.h. */
+#include "graph/screen.h"
+
+#include <math.h>
+
+#include "graph/steps_matmul.h"
+#include "kernels/planes.h"
+
+enum {
+    GROUP_ROWS = GROUP_PANELS * PANEL_ROWS,
+    PULL = 8 * GROUP_PANELS, /* panels to bound that a thread takes: one core may read faster */
+    SEEDS = 32,              /* panels a column computes exactly before it has a threshold */
+    AHEAD = 2,               /* survivors on their way from memory */
+};
+
+/* One thread's run of it. */
+struct screen {
+    struct graph *g;
+    struct step *s;
+    const struct act *x;
+    int thread;
+    struct head_thread *mine;
+    struct act columns;      /* of the bound */
+    float slack[SCREEN_MAX]; /* to add to it */
+    float least[SCREEN_MAX]; /* of the k best of all seeds */
+    int64_t n_exact;         /* panels computed exactly */
+};
+
+/* False when some column has no bound. The same on every thread. */
+static bool screen_begin(struct screen *sc)
+{
+    const struct linear *l = &sc->s->linear[0];
+
+    sc->columns = act_init(sc->x->kind, sc->x->n_cols, sc->x->k, sc->mine->columns);
+    for (int c = 0; c < sc->x->n_cols; c++) {
+        sc->slack[c] = planes_bound(&l->w, sc->x, &sc->columns, c);
+        if (!isfinite(sc->slack[c]))
+            return false;
+    }
+    return true;
+}
+
+/* What panels may give to column c. */
+static float *bound_of(const struct head *h, int c)
+{
+    return h->bound + (size_t)c * (size_t)h->coarse.n_panels;
+}
+
+/* A thread's share of the panels column c begins with. */
+static int n_seeds(const struct screen *sc, int c)
+{
+    return (SEEDS + sc->g->out_best[c]->k - 1) / sc->g->n_threads + 1;
+}
+
+/* Of 16, by halves: each half is a few vector operations. */
+static float largest(const float *x)
+{
+    float m[PANEL_ROWS / 2];
+
+    for (int i = 0; i < 8; i++)
+        m[i] = x[i] > x[i + 8] ? x[i] : x[i + 8];
+    for (int half = 4; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            m[i] = m[i] > m[i + half] ? m[i] : m[i + half];
+    return m[0];
+}
+
+/* Of a draw: with the most noise that panels first .. first + n - 1 may have. */
+static void add_noise(const struct screen *sc, int c, float *bound, int first, int n)
+{
+    const struct draw *d = &sc->g->out_best[c]->draw;
+    float noise[GROUP_PANELS];
+
+    if (d->scale == 0)
+        return;
+    sc->g->k->noise_bounds(noise, d->key, first, n);
+    for (int p = 0; p < n; p++)
+        bound[p] = d->scale * bound[p] + noise[p];
+}
+
+/* What each panel may give at most, a group at a time. The soft-cap is monotone but for its
+ * rounding (kernels/simd_math.h). */
+static void bound_panels(struct screen *sc, int first, int last)
+{
+    struct head *h = sc->g->head;
+    float *tile = sc->mine->tile, top[GROUP_PANELS];
+
+    for (int at = first; at < last; at += GROUP_PANELS) {
+        const int n = at + GROUP_PANELS < last ? GROUP_PANELS : last - at;
+
+        for (int i = 0; at + n == h->coarse.n_panels && i < SCREEN_MAX * GROUP_ROWS; i++)
+            tile[i] = -INFINITY; /* rows beyond the last are not written */
+        sc->g->k->matmul.run(
+            &h->coarse, &sc->columns, tile - at * PANEL_ROWS, GROUP_ROWS, at, at + n);
+        for (int c = 0; c < sc->x->n_cols; c++) {
+            float *bound = bound_of(h, c) + at;
+
+            for (int p = 0; p < n; p++)
+                top[p] = largest(tile + c * GROUP_ROWS + p * PANEL_ROWS) + sc->slack[c];
+            head_softcap(sc->g, sc->s, top, n);
+            for (int p = 0; p < n; p++)
+                bound[p] = top[p] + sc->s->node.cap * 0x1p-18f;
+            add_noise(sc, c, bound, at, n);
+            best_add_rows(&sc->mine->seeds[c], n_seeds(sc, c), at, bound, n);
+        }
+    }
+}
+
+/* The logits of a panel and column c. */
+static void add_panel(struct screen *sc, int panel, int c)
+{
+    const struct wmat *w = &sc->s->linear[0].w;
+    const struct act x = matmul_columns(sc->x, c, 1);
+    const int row = panel * PANEL_ROWS, n = w->rows - row < PANEL_ROWS ? w->rows - row : PANEL_ROWS;
+    float values[PANEL_ROWS];
+
+    sc->g->k->matmul.run(w, &x, values - row, PANEL_ROWS, panel, panel + 1);
+    head_softcap(sc->g, sc->s, values, n);
+    head_take(sc->g, c, row, values, n, sc->thread);
+    bound_of(sc->g->head, c)[panel] = NAN;
+    sc->n_exact++;
+}
+
+/* The most promising of the panels this thread has bounded, for each column. */
+static void add_seeds(struct screen *sc)
+{
+    for (int c = 0; c < sc->x->n_cols; c++)
+        for (int i = 0; i < sc->mine->seeds[c].n; i++)
+            add_panel(sc, sc->mine->seeds[c].heap[i].id, c);
+}
+
+/* Panels that may hold one of some column's best. What is known compares as false. */
+static int list_survivors(const struct screen *sc, int *panels)
+{
+    const struct head *h = sc->g->head;
+    int n = 0;
+
+    for (int p = 0; p < h->coarse.n_panels; p++) {
+        bool reaches = false;
+
+        for (int c = 0; c < sc->x->n_cols; c++)
+            reaches |= bound_of(h, c)[p] >= sc->least[c];
+        panels[n] = p;
+        n += reaches;
+    }
+    return n;
+}
+
+/* The same on every thread, which then takes every n-th: the likely tokens lie together. Others of
+ * its panels are on their way while one is computed, and may be ruled out by what it gives. */
+static void add_survivors(struct screen *sc, int thread)
+{
+    const struct wmat *w = &sc->s->linear[0].w;
+    const int step = sc->g->n_threads, *panels = sc->mine->survivors;
+    struct best all;
+    int n;
+
+    for (int c = 0; c < sc->x->n_cols; c++) {
+        head_gather(sc->g, c, &all);
+        sc->least[c] = best_floor(&all, sc->g->out_best[c]->k);
+    }
+    n = list_survivors(sc, sc->mine->survivors);
+    pool_barrier(sc->g->pool); /* the lists and bounds change from here on */
+    for (int i = thread; i < n && i < thread + AHEAD * step; i += step)
+        planes_fetch(w, panels[i]);
+    for (int i = thread; i < n; i += step) {
+        if (i + AHEAD * step < n)
+            planes_fetch(w, panels[i + AHEAD * step]);
+        for (int c = 0; c < sc->x->n_cols; c++) {
+            const float own = best_floor(&sc->mine->best[c], sc->g->out_best[c]->k);
+
+            if (bound_of(sc->g->head, c)[panels[i]] >= (own > sc->least[c] ? own : sc->least[c]))
+                add_panel(sc, panels[i], c);
+        }
+    }
+}
+
+bool head_screened(struct graph *g, struct step *s, const struct act *x, int thread)
+{
+    struct head *h = g->head;
+    struct screen sc = {.g = g, .s = s, .x = x, .thread = thread, .mine = &h->threads[thread]};
+    int64_t n_bounded = 0;
+
+    if (!h->screens_now || !screen_begin(&sc))
+        return false;
+    for (int c = 0; c < x->n_cols; c++)
+        sc.mine->seeds[c].n = 0;
+    for (int first, last; head_pull(s, PULL, &first, &last); n_bounded += last - first)
+        bound_panels(&sc, first, last);
+    add_seeds(&sc);
+    pool_barrier(g->pool);
+    add_survivors(&sc, thread);
+    atomic_fetch_add(&h->n_exact, sc.n_exact);
+    atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * n_bounded +
+                                   (int64_t)wmat_packed_bytes(&s->linear[0].w) * sc.n_exact);
+    return true;
+}

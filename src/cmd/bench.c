@@ -256,7 +256,7 @@ static void print_end(const struct bench *b, const struct runtime *rt)
     if (b->json)
         printf("\n  ], \"top_k\": %d, \"head_read\": %.4f, \"peak_resident_bytes\": %lld}\n",
             b->top_k, whole ? (double)read / (double)whole : 1, (long long)use.ru_maxrss * 1024);
-    else if (b->top_k && whole)
+    else if (read < whole)
         printf("of the head %.1f %% was read\n", 100 * (double)read / (double)whole);
 }
 

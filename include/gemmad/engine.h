@@ -39,7 +39,7 @@ struct engine_opts {
     int queue_max;     /* waiting jobs before GD_EBUSY */
     int64_t queue_tokens_max; /* prompt tokens of waiting jobs before GD_EBUSY */
     const char *packed_file;  /* keeps the packed weights for the next start; "": none does */
-    bool screen_head;  /* keep a Q8_0 head so that tokens are found in a part of it */
+    bool screen_head;         /* keep a Q8_0 head so that tokens are found in a part of it */
     bool prefix_cache; /* keep computed prompts and answers for prompts that begin the same */
     void (*wake)(void *ud);
     void *wake_ud;

@@ -146,6 +146,7 @@ static void decode_once(const struct bench *b, struct runtime *rt, struct plain_
     struct sampler_input in = {.params = &sampling};
 
     sampling_default(&sampling);
+    sampling.temperature = b->top_k ? 0 : 1;
     for (int i = 0; i < batch; i++) {
         past[i] = b->depth;
         next[i] = i + 2;
@@ -156,7 +157,7 @@ static void decode_once(const struct bench *b, struct runtime *rt, struct plain_
 
             sampler_shortlist(&in, rt->hp.vocab, list);
             if (b->top_k)
-                list->k = b->top_k, list->draw = (struct draw){0};
+                list->k = b->top_k;
         }
         plain_decode_best(rt, kv, past, next, batch, w->rows, w->lists);
         for (in.choice = 0; in.choice < batch; in.choice++) {

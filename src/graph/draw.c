@@ -15,7 +15,7 @@ static void take_panel(
 
     for (int i = 0; i < n; i++) {
         const float scaled = d->scale * logits[i];
-        struct logit new = {row + i, 0};
+        struct logit noisy = {row + i, 0};
 
         if (!(scaled + bound >= best->value))
             continue;
@@ -23,9 +23,9 @@ static void take_panel(
             noise = noise_panel(d->key, (uint32_t)row / NOISE_ROWS);
             bound = (float)noise;
         }
-        new.value = scaled + (float)noise_row(d->key, (uint32_t) new.id, noise);
-        if (best_before(&new, best))
-            *best = new;
+        noisy.value = scaled + (float)noise_row(d->key, (uint32_t)noisy.id, noise);
+        if (best_before(&noisy, best))
+            *best = noisy;
     }
 }
 

@@ -148,10 +148,10 @@ static int list_survivors(const struct screen *sc, int *panels)
 
 /* The same on every thread, which then takes every n-th: the likely tokens lie together. Others of
  * its panels are on their way while one is computed, and may be ruled out by what it gives. */
-static void add_survivors(struct screen *sc, int thread)
+static void add_survivors(struct screen *sc)
 {
     const struct wmat *w = &sc->s->linear[0].w;
-    const int step = sc->g->n_threads, *panels = sc->mine->survivors;
+    const int thread = sc->thread, step = sc->g->n_threads, *panels = sc->mine->survivors;
     struct best all;
     int n;
 
@@ -189,7 +189,7 @@ bool head_screened(struct graph *g, struct step *s, const struct act *x, int thr
         bound_panels(&sc, first, last);
     add_seeds(&sc);
     pool_barrier(g->pool);
-    add_survivors(&sc, thread);
+    add_survivors(&sc);
     atomic_fetch_add(&h->n_exact, sc.n_exact);
     atomic_fetch_add(&h->read, (int64_t)h->coarse.panel_bytes * n_bounded +
                                    (int64_t)wmat_packed_bytes(&s->linear[0].w) * sc.n_exact);

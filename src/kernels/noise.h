@@ -49,6 +49,14 @@ static inline float noise_bound(uint64_t key, uint32_t panel)
     return ln_16 + 0.001f + ln_2 * (31 + 127 - 0x1p-23f * (float)bits);
 }
 
+/* Of panels first .. first + n - 1: each level compiles it, and the compiler makes vectors of it.
+ */
+static inline void noise_bounds(float *bounds, uint64_t key, int first, int n)
+{
+    for (int i = 0; i < n; i++)
+        bounds[i] = noise_bound(key, (uint32_t)(first + i));
+}
+
 /* The largest noise of a panel. */
 static inline double noise_panel(uint64_t key, uint32_t panel)
 {

@@ -91,12 +91,6 @@ static float sum_exp(const float *x, float max, int n)
     return (float)sum;
 }
 
-static void noise_bounds(float *bounds, uint64_t key, int first, int n)
-{
-    for (int i = 0; i < n; i++)
-        bounds[i] = noise_bound(key, (uint32_t)(first + i));
-}
-
 static float noisy_largest(const float *x, const float *bounds, float scale, int n)
 {
     float best = -INFINITY;

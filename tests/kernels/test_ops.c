@@ -10,6 +10,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/noise.h"
+#include "levels.h"
 
 enum { MAX_N = 6912, GUARD = 16 };
 
@@ -63,9 +64,8 @@ static void elementwise_equals_c_bit_for_bit(void **state)
 
     kernels_init(&ref, ISA_C);
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
 
@@ -92,9 +92,8 @@ static void rmsnorm_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
             double sum = 0;
@@ -124,9 +123,8 @@ static void geglu_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
 
@@ -161,9 +159,8 @@ static void softcap_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
             float cap = l % 2 ? 30.0f : 50.0f;
@@ -183,9 +180,8 @@ static void rope_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int half = 0; half <= 256; half++) {
             int n = 2 * half;
 
@@ -209,9 +205,8 @@ static void argmax_takes_the_first_largest(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 1; l < N_LENGTHS; l++) {
             int n = length(l), at = (int)(fabsf(random_float()) * (float)n) % n;
 
@@ -240,9 +235,8 @@ static void sum_exp_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
             double sum = 0;
@@ -270,9 +264,8 @@ static void noise_stays_below_its_bounds(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (uint64_t key = 1; key < 200; key++) {
             const uint64_t seed = key * 0x9e3779b97f4a7c15u;
 
@@ -328,9 +321,8 @@ static void noisy_largest_equals_the_formula(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (int l = 0; l < N_LENGTHS; l++) {
             int n = length(l);
             float want = -INFINITY;
@@ -352,9 +344,8 @@ static void exp_is_good_to_22_bits(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         for (float x = -87.2f; x < 0; x += 0.0037f) {
             double want = exp((double)x);
 
@@ -376,9 +367,8 @@ static void a_row_may_be_cut_anywhere(void **state)
     struct kernels k;
 
     for (int isa = 0; isa < ISA_COUNT; isa++) {
-        if (!kernels_has((enum isa)isa))
+        if (!level_init(&k, isa))
             continue;
-        kernels_init(&k, (enum isa)isa);
         fill(a, N, 6);
         fill(b, N, 2);
         for (int cut = 0; cut <= N; cut++) {

@@ -18,15 +18,17 @@ static const char usage[] =
     "usage: gemmad bench [options] MODEL\n\n"
     "Measures prefill, decode and batched decode in tokens per second: minimum, median and "
     "maximum\n"
-    "of the repeats, after one that is not counted. Decode draws each token from all logits, or "
-    "takes\n"
-    "the most likely one of the K largest.\n\n"
+    "of the repeats, after one that is not counted. Decode draws each token as a request with "
+    "these\n"
+    "settings does.\n\n"
     "  --prompt N         tokens of the prompt, 0 = no prefill test (512)\n"
     "  --gen N            tokens decoded per repeat, 0 = no decode test (64)\n"
     "  --depth N          tokens already in the cache when decoding starts (0)\n"
     "  --batch LIST       sequences decoded together, e.g. 1,8 (1)\n"
     "  --repeat N         counted repeats (5)\n"
-    "  --top-k K          ask the head for the K (1..128) largest logits only, 0 = draw (0)\n"
+    "  --temperature T    0 = the most likely token (1)\n"
+    "  --top_k K          of the K most likely ones, 0 = of all (0)\n"
+    "  --top_p P          of the most likely ones that have the share P together (1)\n"
     "  --packed_file FILE keep the packed weights in FILE, or take them from it\n"
     "  --json             one JSON object instead of a table, with the file's tensor types (bytes\n"
     "                     of each), the settings and the peak of resident memory\n" TOOL_OPTIONS
@@ -37,7 +39,7 @@ enum { MAX_BATCHES = 16, MAX_REPEAT = 1000, CHUNK = 512 };
 struct bench {
     struct runtime_opts ro;
     int prompt, gen, depth, repeat, batches[MAX_BATCHES], n_batches;
-    int top_k; /* 0: of all logits */
+    struct sampling sampling;
     bool json;
 };
 
@@ -142,29 +144,24 @@ static void wanted_free(struct wanted *w)
 static void decode_once(const struct bench *b, struct runtime *rt, struct plain_kv *kv,
     const struct wanted *w, int batch, int *past, int32_t *next)
 {
-    struct sampling sampling;
-    struct sampler_input in = {.params = &sampling};
+    struct sampler_input in = {.params = &b->sampling};
+    struct shortlist *lists = w->lists;
 
-    sampling_default(&sampling);
-    sampling.temperature = b->top_k ? 0 : 1;
     for (int i = 0; i < batch; i++) {
         past[i] = b->depth;
         next[i] = i + 2;
     }
     for (in.n_tokens = 0; in.n_tokens < b->gen; in.n_tokens++) {
+        for (in.choice = 0; in.choice < batch; in.choice++)
+            if (!sampler_shortlist(&in, rt->hp.vocab, &w->lists[in.choice]))
+                lists = NULL; /* the same for all */
+        plain_decode_best(rt, kv, past, next, batch, w->rows, lists);
         for (in.choice = 0; in.choice < batch; in.choice++) {
-            struct shortlist *list = &w->lists[in.choice];
-
-            sampler_shortlist(&in, rt->hp.vocab, list);
-            if (b->top_k)
-                list->k = b->top_k;
-        }
-        plain_decode_best(rt, kv, past, next, batch, w->rows, w->lists);
-        for (in.choice = 0; in.choice < batch; in.choice++) {
-            const struct shortlist *list = &w->lists[in.choice];
             float *row = w->rows + (size_t)in.choice * (size_t)rt->hp.vocab;
 
-            next[in.choice] = list->n ? list->best[0].id : sampler_pick(w->sampler, row, &in);
+            next[in.choice] = lists && lists[in.choice].n
+                                  ? sampler_pick_from(w->sampler, &lists[in.choice], &in)
+                                  : sampler_pick(w->sampler, row, &in);
             past[in.choice]++;
         }
     }
@@ -255,8 +252,10 @@ static void print_end(const struct bench *b, const struct runtime *rt)
         graph_head_bytes(rt->decode, &read, &whole);
     getrusage(RUSAGE_SELF, &use);
     if (b->json)
-        printf("\n  ], \"top_k\": %d, \"head_read\": %.4f, \"peak_resident_bytes\": %lld}\n",
-            b->top_k, whole ? (double)read / (double)whole : 1, (long long)use.ru_maxrss * 1024);
+        printf("\n  ], \"temperature\": %g, \"top_k\": %d, \"top_p\": %g, \"head_read\": %.4f, "
+               "\"peak_resident_bytes\": %lld}\n",
+            b->sampling.temperature, b->sampling.top_k, b->sampling.top_p,
+            whole ? (double)read / (double)whole : 1, (long long)use.ru_maxrss * 1024);
     else if (read < whole)
         printf("of the head %.1f %% was read\n", 100 * (double)read / (double)whole);
 }
@@ -324,8 +323,12 @@ static int option(struct bench *b, int argc, char **argv, int *i)
         return cmd_int("depth", v, 0, 1 << 20, &b->depth) ? 1 : -1;
     if (cmd_option(argc, argv, i, "repeat", &v))
         return cmd_int("repeat", v, 1, MAX_REPEAT, &b->repeat) ? 1 : -1;
-    if (cmd_option(argc, argv, i, "top-k", &v))
-        return cmd_int("top-k", v, 0, SHORTLIST_MAX, &b->top_k) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "temperature", &v))
+        return cmd_float("temperature", v, 0, 2, &b->sampling.temperature) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "top_k", &v))
+        return cmd_int("top_k", v, 0, 1 << 20, &b->sampling.top_k) ? 1 : -1;
+    if (cmd_option(argc, argv, i, "top_p", &v))
+        return cmd_float("top_p", v, 0, 1, &b->sampling.top_p) ? 1 : -1;
     if (cmd_option(argc, argv, i, "packed_file", &v))
         return v ? (b->ro.packed_file = v, 1)
                  : (cmd_usage_error("bench", "--packed_file wants a name"), -1);
@@ -348,6 +351,7 @@ int cmd_bench(int argc, char **argv)
     if (cmd_wants_help(argc, argv))
         return puts(usage), EXIT_OK;
     runtime_opts_default(&b.ro);
+    sampling_default(&b.sampling);
     b.ro.max_sequences = 1;
     b.ro.max_chunk = CHUNK;
     for (int i = 0; i < argc; i++) {

@@ -96,8 +96,13 @@ void sched_ask(struct sched *s, const struct choice *c, int row, struct graph_se
         return;
     if (!sampler_shortlist(&in, s->rt->hp.vocab, list))
         return;
-    if (c->forked || list->draw.scale == 0) /* else each choice of the job draws for itself */
-        seq->best = list;
+    if (!c->forked && list->draw.scale > 0) { /* each choice of the job draws for itself */
+        list->draw.scale = 0;
+        list->choose = NULL;
+        if (list->k == 1 || list->row_else)
+            return;
+    }
+    seq->best = list;
 }
 
 void sched_sample_seq(

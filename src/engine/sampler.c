@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/partial.h"
 #include "engine/select.h"
 #include "graph/draw.h"
 
@@ -300,50 +301,29 @@ static uint64_t bits_of(uint64_t seed, int choice, int n)
     return mix(mix(mix(seed) ^ (uint64_t)choice) ^ (uint64_t)n);
 }
 
-double sampler_uniform(uint64_t seed, int choice, int n)
-{
-    return (double)(bits_of(seed, choice, n) >> 11) * 0x1p-53;
-}
-
-static double uniform_of(const struct sampler_input *in)
-{
-    return sampler_uniform(in->seed, in->choice, in->n_tokens - in->n_prompt);
-}
-
-/* From all of a row. */
+/* The noise of the next token. */
 static struct draw draw_of(const struct sampler_input *in)
 {
     return (struct draw){.scale = 1 / in->params->temperature,
         .key = bits_of(in->seed, in->choice, in->n_tokens - in->n_prompt)};
 }
 
-static int32_t draw_list(struct candidate *c, int n, float temperature, double u)
+/* From a part of a row, as if from all of it: the largest with noise. */
+static int32_t draw_list(const struct candidate *c, int n, const struct sampler_input *in)
 {
-    float max = c[0].logit;
-    double total = 0;
-    int last = 0;
+    const struct draw d = draw_of(in);
+    struct logit drawn = {-1, -INFINITY};
 
-    for (int i = 1; i < n; i++)
-        max = c[i].logit > max ? c[i].logit : max;
-    for (int i = 0; i < n; i++) {
-        c[i].mass = expf((c[i].logit - max) / temperature);
-        total += c[i].mass;
-    }
-    u *= total;
-    for (int i = 0; i < n; i++) {
-        if (c[i].mass <= 0)
-            continue;
-        last = i;
-        u -= c[i].mass;
-        if (u < 0)
-            break;
-    }
-    return c[last].id;
+    for (int i = 0; i < n; i++)
+        draw_take_one(&d, c[i].id, c[i].logit, &drawn);
+    return drawn.id;
 }
 
 static int32_t draw(struct sampler *s, const float *row, int best, const struct sampler_input *in)
 {
     const struct sampling *p = in->params;
+    struct logit drawn = {-1, -INFINITY};
+    struct draw d;
     int n;
 
     if (p->temperature < greedy_below)
@@ -351,14 +331,11 @@ static int32_t draw(struct sampler *s, const float *row, int best, const struct 
     n = truncate_row(s, row, p, row[best]);
     if (n == UNUSABLE)
         return UNUSABLE;
-    if (n == ALL) {
-        const struct draw d = draw_of(in);
-        struct logit drawn = {-1, -INFINITY};
-
-        draw_take(s->k, &d, 0, row, s->vocab, &drawn);
-        return drawn.id;
-    }
-    return draw_list(s->list, n, p->temperature, uniform_of(in));
+    if (n != ALL)
+        return draw_list(s->list, n, in);
+    d = draw_of(in);
+    draw_take(s->k, &d, 0, row, s->vocab, &drawn);
+    return drawn.id;
 }
 
 static int32_t pick(struct sampler *s, const float *logits, const struct sampler_input *in)
@@ -416,16 +393,22 @@ bool sampler_shortlist(const struct sampler_input *in, int vocab, struct shortli
     const bool greedy = p->temperature < greedy_below;
     const bool has_top_k = p->top_k > 0 && p->top_k < vocab;
     const bool truncates = has_top_k || p->typical_p < 1 || p->top_p < 1 || p->min_p > 0;
-    const int lowered = n_lowered(in), k = greedy ? 1 : p->top_k;
+    const int lowered = n_lowered(in), k = greedy || !truncates ? 1 : has_top_k ? p->top_k : vocab;
+    const bool fits = k <= SHORTLIST_MAX - lowered;
 
-    list->k = 1;
+    list->k = fits ? k + lowered : SHORTLIST_MAX;
     list->draw = (struct draw){0};
-    if (!greedy && !truncates) { /* what is lowered changes what all others get */
+    list->choose = NULL;
+    list->row_else = !fits;
+    if (!greedy && lowered == 0 && p->typical_p == 1) { /* what is lowered changes all others */
         list->draw = draw_of(in);
-        return lowered == 0;
+        if (truncates) {
+            list->choose = partial_draw;
+            list->user = p;
+        }
+        return true;
     }
-    list->k = k + lowered;
-    return lowered >= 0 && (greedy || has_top_k) && k <= SHORTLIST_MAX - lowered;
+    return lowered >= 0 && fits && (greedy || has_top_k);
 }
 
 int32_t sampler_pick_from(
@@ -436,9 +419,8 @@ int32_t sampler_pick_from(
     struct candidate *c = s->list;
     int n = list->n;
 
-    if (list->draw.scale > 0)
+    if (list->drawn)
         return best[0].id;
-
     for (int i = 0; i < n; i++)
         s->absent[best[i].id] = best[i].value;
     patch_all(s, s->absent, in);
@@ -457,7 +439,7 @@ int32_t sampler_pick_from(
         return c[0].id;
     n = n < p->top_k ? n : p->top_k;
     n = cut(c, n, c[0].logit, weigh(c, n, c[0].logit), p);
-    return draw_list(c, n, p->temperature, uniform_of(in));
+    return draw_list(c, n, in);
 }
 
 /* ---- log-probabilities ---- */

@@ -74,7 +74,4 @@ int sampler_survivors(
 int sampler_logprobs(struct sampler *s, const float *logits, int32_t id, int n_top, float *logprob,
     struct token_alternative *top);
 
-/* The n-th number of a choice's stream, uniform in [0, 1). */
-double sampler_uniform(uint64_t seed, int choice, int n);
-
 #endif

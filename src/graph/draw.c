@@ -29,6 +29,17 @@ static void take_panel(
     }
 }
 
+void draw_take_one(const struct draw *d, int row, float logit, struct logit *best)
+{
+    const int panel = row - row % NOISE_ROWS;
+    float x[NOISE_ROWS];
+
+    for (int i = 0; i < NOISE_ROWS; i++)
+        x[i] = NAN;
+    x[row - panel] = logit;
+    take_panel(d, panel, x, NOISE_ROWS, noise_bound(d->key, (uint32_t)(panel / NOISE_ROWS)), best);
+}
+
 void draw_take(const struct kernels *k, const struct draw *d, int row, const float *logits, int n,
     struct logit *best)
 {

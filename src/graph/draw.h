@@ -10,5 +10,7 @@
  * which rows come makes no difference. row is a multiple of 16. NaN is never drawn. */
 void draw_take(const struct kernels *k, const struct draw *d, int row, const float *logits, int n,
     struct logit *best);
+/* The same of the logit of any row. */
+void draw_take_one(const struct draw *d, int row, float logit, struct logit *best);
 
 #endif

@@ -42,13 +42,22 @@ struct draw {
     uint64_t key;
 };
 
-/* The k largest of a row of logits, larger first, lower ids first among equals; or the token that
- * is drawn from all of them, with its noisy value. */
+/* What is wanted of a row of logits instead of the row: its k largest, larger first, lower ids
+ * first among equals; or the token drawn from all of it, best[0].
+ *
+ * With choose() the draw is from a part of the row. The token drawn from all is also the one drawn
+ * from a part that it belongs to, so choose() is asked what is drawn when that token is best[i] and
+ * best[0..n) are large logits in order, among them all that come before best[i]. It returns a place
+ * in best, or -1 when it cannot tell: then the k largest are given, or with row_else the row. */
 struct shortlist {
-    int k;              /* wanted, 1 .. SHORTLIST_MAX; 1 of a draw */
-    int n;              /* set by the run; 0: the row is in graph_seq.logits instead */
-    struct draw draw;   /* wanted instead of the largest */
+    int k;                                              /* wanted, 1 .. SHORTLIST_MAX */
+    struct draw draw;                                   /* wanted instead of the largest */
+    int (*choose)(const struct shortlist *list, int i); /* any thread; NULL: all may be drawn */
+    const void *user;                                   /* of choose() */
+    bool row_else;
     struct logit *best; /* room for k */
+    int n;              /* set by the run; 0: the row is in graph_seq.logits instead */
+    bool drawn;         /* set by the run: best[0] is a draw */
 };
 
 /* One sequence's part of a run. */

@@ -8,8 +8,11 @@
  *              coarse plane; a few of the most promising panels exactly; then exactly those whose
  *              bound reaches the k-th best so far, and no others
  *
- * A draw is the largest with noise (kernels/noise.h), found in the same ways. Rows are written only
- * where somebody wants one. Threads meet to learn the threshold and when lists are put together. */
+ * A draw is the largest with noise (kernels/noise.h), found in the same ways. A draw from a part of
+ * the row is screened in rounds: what is drawn from all, then all before it, then, if that does not
+ * settle it, the k best; without a screen the k best are found at once. Rows are written only where
+ * somebody wants one, or needs it in the end. Threads meet between rounds, and when lists are put
+ * together. */
 #ifndef GRAPH_HEAD_H
 #define GRAPH_HEAD_H
 
@@ -17,11 +20,12 @@
 #include "graph/plan.h"
 
 struct head_thread {
-    struct best *best;  /* (HEAD_COLS) */
-    struct best *seeds; /* (SCREEN_MAX): panels with the largest bounds */
-    int *survivors;     /* (n_panels) */
-    float *tile;        /* (HEAD_COLS, HEAD_ROWS) */
-    uint8_t *columns;   /* (SCREEN_MAX) of the bound */
+    struct best *best;   /* (HEAD_COLS) */
+    struct logit *drawn; /* (HEAD_COLS): the largest with noise */
+    struct best *seeds;  /* (SCREEN_MAX): panels with the largest bounds */
+    int *survivors;      /* (n_panels) */
+    float *tile;         /* (HEAD_COLS, HEAD_ROWS) */
+    uint8_t *columns;    /* (SCREEN_MAX) of the bound */
 };
 
 struct head {
@@ -30,11 +34,12 @@ struct head {
     bool screens; /* the matrix is in planes and has a bound */
     /* In this run: lists are taken, rows written, most panels left out. */
     bool takes_now, rows_now, screens_now;
-    atomic_bool lacks;     /* rows are needed after all: some numbers were none */
-    int pause, next_pause; /* runs still to do without the screen, and the next time */
-    atomic_long n_exact;   /* panels a screened run computed exactly */
+    atomic_bool lacks;   /* rows are needed after all: some numbers were none */
+    int n_vain, pause;   /* screened in vain so often in a row; runs still to do without */
+    atomic_long n_exact; /* panels a screened run computed exactly */
     struct wmat coarse;
     float *bound; /* (SCREEN_MAX, n_panels): what a panel may give; NaN once it is known */
+    float *noisy; /* (SCREEN_MAX, n_panels): the same of a draw, with noise */
     struct head_thread *threads;
     void *memory;
     size_t bytes;
@@ -61,5 +66,9 @@ void head_softcap(const struct graph *g, const struct step *s, float *values, in
 void head_take(const struct graph *g, int c, int row, const float *logits, int n, int thread);
 /* All threads' best of column c together. */
 void head_gather(const struct graph *g, int c, struct best *out);
+/* What all threads together would draw from the row of column c, with its noise. */
+struct logit head_drawn(const struct graph *g, int c);
+/* All threads' best of column c in order. Returns which of them is drawn, -1: that is not known. */
+int head_chosen(const struct graph *g, int c, struct best *all);
 
 #endif

@@ -12,11 +12,7 @@
 #include "graph/steps_matmul.h"
 #include "kernels/planes.h"
 
-enum {
-    BLOCK_PANELS = HEAD_ROWS / PANEL_ROWS,
-    DRAW_LENGTH = 2,
-    PAUSE_MAX = 16 /* runs */
-};
+enum { BLOCK_PANELS = HEAD_ROWS / PANEL_ROWS, DRAW_LENGTH = 2, VAIN_MAX = 6 };
 #define TOO_MANY 0.4 /* of the panels */
 
 /* ---- logits ---- */
@@ -36,20 +32,20 @@ bool head_pull(struct step *s, int most, int *first, int *last)
     return *first < n;
 }
 
-/* Panels [first, last) of all columns to the caller's rows; neighbours at one stride are computed
- * together. */
-static void write_rows(
-    struct graph *g, const struct step *s, const struct act *x, int first, int last, int thread)
+/* Panels [first, last) of columns [c, end) to the caller's rows; neighbours at one stride are
+ * computed together. */
+static void write_rows(struct graph *g, const struct step *s, const struct act *x, int c, int end,
+    int first, int last, int thread)
 {
     const struct linear *l = &s->linear[0];
     int row0 = first * PANEL_ROWS,
         row1 = last * PANEL_ROWS < l->w.rows ? last * PANEL_ROWS : l->w.rows;
     int n;
 
-    for (int at = 0; at < x->n_cols; at += n) {
+    for (int at = c; at < end; at += n) {
         struct act part;
 
-        for (n = 1; at + n < x->n_cols && g->out_ptr[at + n] == g->out_ptr[at + n - 1] + l->w.rows;)
+        for (n = 1; at + n < end && g->out_ptr[at + n] == g->out_ptr[at + n - 1] + l->w.rows;)
             n++;
         part = matmul_columns(x, at, n);
         matmul_multiply(g, l, &part, g->out_ptr[at], (size_t)l->w.rows, first, last, thread);
@@ -58,19 +54,28 @@ static void write_rows(
     }
 }
 
+/* The whole head gives the list that decides a draw from a part of the row; without a screen nobody
+ * asks what would be drawn from all. */
+static bool draws_now(const struct head *h, const struct shortlist *list)
+{
+    return list->draw.scale > 0 && (!list->choose || h->screens_now);
+}
+
 void head_take(const struct graph *g, int c, int row, const float *logits, int n, int thread)
 {
     const struct shortlist *list = g->out_best[c];
-    struct best *best = &g->head->threads[thread].best[c];
+    const struct head_thread *mine = &g->head->threads[thread];
 
-    if (list->draw.scale == 0) {
-        best_add_rows(best, list->k, row, logits, n);
-        return;
-    }
-    if (best->n == 0)
-        best->heap[0] = (struct logit){-1, -INFINITY};
-    draw_take(g->k, &list->draw, row, logits, n, &best->heap[0]);
-    best->n = best->heap[0].id >= 0;
+    if (draws_now(g->head, list))
+        draw_take(g->k, &list->draw, row, logits, n, &mine->drawn[c]);
+    if (list->draw.scale == 0 || list->choose)
+        best_add_rows(&mine->best[c], list->k, row, logits, n);
+}
+
+/* Where the whole head is computed, what may come to the row begins with it. */
+static bool can_take(const struct head *h, const struct shortlist *list)
+{
+    return list && (h->screens_now || !list->row_else);
 }
 
 /* Panels [first, last), whole blocks, of all columns: to the caller's rows if someone wants his,
@@ -88,14 +93,14 @@ static void blocks(
         const int n = (end * PANEL_ROWS < rows ? end * PANEL_ROWS : rows) - row0;
 
         if (h->rows_now) {
-            write_rows(g, s, x, at, end, thread);
+            write_rows(g, s, x, 0, x->n_cols, at, end, thread);
         } else {
             matmul_multiply(g, &s->linear[0], x, tile - row0, HEAD_ROWS, at, end, thread);
             for (int c = 0; c < x->n_cols; c++)
                 head_softcap(g, s, tile + c * HEAD_ROWS, n);
         }
         for (int c = 0; h->takes_now && c < x->n_cols; c++)
-            if (g->out_best[c])
+            if (can_take(h, g->out_best[c]))
                 head_take(g, c, row0, h->rows_now ? g->out_ptr[c] + row0 : tile + c * HEAD_ROWS, n,
                     thread);
     }
@@ -116,36 +121,73 @@ void head_gather(const struct graph *g, int c, struct best *out)
     }
 }
 
-/* Numbers that are none make a list that cannot be trusted. */
-static bool trusted(const struct best *b, int k, int rows)
+struct logit head_drawn(const struct graph *g, int c)
 {
-    if (b->n < (k < rows ? k : rows))
-        return false;
+    struct logit best = g->head->threads[0].drawn[c];
+
+    for (int t = 1; t < g->n_threads; t++)
+        if (best_before(&g->head->threads[t].drawn[c], &best))
+            best = g->head->threads[t].drawn[c];
+    return best;
+}
+
+/* Numbers that are none make a list that cannot be trusted. */
+static bool all_finite(const struct best *b)
+{
     for (int i = 0; i < b->n; i++)
         if (!isfinite(b->heap[i].value))
             return false;
     return true;
 }
 
+int head_chosen(const struct graph *g, int c, struct best *all)
+{
+    struct shortlist list = *g->out_best[c];
+    const int32_t id = list.choose ? head_drawn(g, c).id : -1;
+    int i = 0;
+
+    head_gather(g, c, all);
+    best_sort(all);
+    list.best = all->heap;
+    list.n = all->n;
+    while (i < all->n && all->heap[i].id != id)
+        i++;
+    return i < all->n && all_finite(all) ? list.choose(&list, i) : -1;
+}
+
+static void give(struct shortlist *list, const struct logit *best, int n, bool drawn)
+{
+    memcpy(list->best, best, (size_t)n * sizeof(*best));
+    list->n = n;
+    list->drawn = drawn;
+}
+
 static bool hand_list(const struct graph *g, int c, int rows)
 {
     struct shortlist *list = g->out_best[c];
     struct best all;
+    int i;
 
-    head_gather(g, c, &all);
-    if (!trusted(&all, list->k, rows))
-        return false;
-    best_sort(&all);
-    memcpy(list->best, all.heap, (size_t)all.n * sizeof(*all.heap));
-    list->n = all.n;
-    return true;
+    if (list->draw.scale > 0 && !list->choose) {
+        const struct logit drawn = head_drawn(g, c);
+
+        if (isfinite(drawn.value))
+            give(list, &drawn, 1, true);
+        return isfinite(drawn.value);
+    }
+    i = head_chosen(g, c, &all);
+    if (i >= 0)
+        give(list, &all.heap[i], 1, true);
+    else if (!list->row_else && all.n == (list->k < rows ? list->k : rows) && all_finite(&all))
+        give(list, all.heap, all.n, false);
+    return list->n > 0;
 }
 
 /* Columns are shared out; every thread has taken what it could. */
 static void hand_over(struct graph *g, int rows, int n_cols, int thread)
 {
     for (int c = thread; c < n_cols; c += g->n_threads)
-        if (g->out_best[c] && !hand_list(g, c, rows))
+        if (can_take(g->head, g->out_best[c]) && !hand_list(g, c, rows))
             atomic_store(&g->head->lacks, true);
 }
 
@@ -157,9 +199,25 @@ static int length(const struct shortlist *list)
     return list->draw.scale > 0 ? DRAW_LENGTH : list->k;
 }
 
+/* Whether the next run may be screened. Where one computed too many panels twice, for the logits
+ * lie close together, or some row after all, the next ones may, too: the second time in a row a run
+ * does without, then twice as many each time. */
+static bool may_screen(struct head *h)
+{
+    const bool in_vain =
+        atomic_load(&h->n_exact) > h->coarse.n_panels * TOO_MANY || atomic_load(&h->lacks);
+
+    if (h->screens_now) {
+        h->n_vain = !in_vain ? 0 : h->n_vain < VAIN_MAX ? h->n_vain + 1 : VAIN_MAX;
+        h->pause = (1 << h->n_vain) / 4; /* 0, 0, 1, 2, .. 16 */
+    } else if (h->pause > 0) {
+        h->pause--;
+    }
+    return h->screens && h->pause == 0;
+}
+
 /* Lists where few rows are wanted. Short ones are screened, if nobody wants his row: with more rows
- * or longer lists too many panels survive. After a run that computed too many panels twice,
- * for the logits lie close together, some do without: twice as many each time in a row. */
+ * or longer lists too many panels survive. */
 void head_begin(struct graph *g)
 {
     struct head *h = g->head;
@@ -171,16 +229,12 @@ void head_begin(struct graph *g)
         h->rows_now |= !g->out_best[i];
         total += g->out_best[i] ? length(g->out_best[i]) : 0;
     }
-    if (h->screens_now && atomic_load(&h->n_exact) > h->coarse.n_panels * TOO_MANY)
-        h->pause = h->next_pause = h->next_pause < PAUSE_MAX / 2 ? 2 * h->next_pause : PAUSE_MAX;
-    else if (h->screens_now)
-        h->next_pause = 1;
+    h->screens_now =
+        may_screen(h) && !h->rows_now && g->n_out <= SCREEN_MAX && total <= SCREEN_LENGTHS;
     atomic_store(&h->n_exact, 0);
     atomic_store(&h->lacks, false);
-    h->screens_now = h->screens && !h->rows_now && g->n_out <= SCREEN_MAX &&
-                     total <= SCREEN_LENGTHS && h->pause == 0;
-    if (h->pause > 0)
-        h->pause--;
+    for (int i = 0; i < g->n_out; i++)
+        h->rows_now |= !can_take(h, g->out_best[i]);
 }
 
 /* With few columns the memory is the limit, and long equal shares read best. */
@@ -194,7 +248,7 @@ static void whole(struct graph *g, struct step *s, const struct act *x, int thre
         atomic_fetch_add(&g->head->read, (int64_t)wmat_bytes(w));
     if (x->n_cols > STATIC_ROWS) {
         while (head_pull(s, GROUP_PANELS, &first, &last))
-            write_rows(g, s, x, first, last, thread);
+            write_rows(g, s, x, 0, x->n_cols, first, last, thread);
         return;
     }
     pool_share(n_blocks, thread, g->n_threads, &first, &last);
@@ -202,22 +256,36 @@ static void whole(struct graph *g, struct step *s, const struct act *x, int thre
         g, s, x, first * BLOCK_PANELS, last < n_blocks ? last * BLOCK_PANELS : w->n_panels, thread);
 }
 
+/* Those that got nothing but their rows. */
+static void write_lacking(struct graph *g, struct step *s, const struct act *x, int thread)
+{
+    int first, last, end;
+
+    pool_share(s->linear[0].w.n_panels, thread, g->n_threads, &first, &last);
+    for (int c = 0; c < x->n_cols; c = end + 1) {
+        for (end = c; end < x->n_cols && g->out_best[end]->n == 0;)
+            end++;
+        if (end > c && thread == 0)
+            atomic_fetch_add(&g->head->read, (int64_t)wmat_bytes(&s->linear[0].w));
+        write_rows(g, s, x, c, end, first, last, thread);
+    }
+}
+
 static void take_all(struct graph *g, struct step *s, const struct act *x, int thread)
 {
     struct head *h = g->head;
-    int first, last;
 
-    for (int c = 0; c < x->n_cols; c++)
+    for (int c = 0; c < x->n_cols; c++) {
         h->threads[thread].best[c].n = 0;
+        h->threads[thread].drawn[c] = (struct logit){-1, -INFINITY};
+    }
     if (!head_screened(g, s, x, thread))
         whole(g, s, x, thread);
     pool_barrier(g->pool);
     hand_over(g, s->linear[0].w.rows, x->n_cols, thread);
     pool_barrier(g->pool);
-    if (atomic_load(&h->lacks) && !h->rows_now) {
-        pool_share(s->linear[0].w.n_panels, thread, g->n_threads, &first, &last);
-        write_rows(g, s, x, first, last, thread);
-    }
+    if (atomic_load(&h->lacks) && !h->rows_now)
+        write_lacking(g, s, x, thread);
 }
 
 void step_head(struct graph *g, struct step *s, int thread)
@@ -246,12 +314,15 @@ static void carve_head(
 
     if (!h->lists)
         return;
-    if (h->screens)
+    if (h->screens) {
         h->bound = carve(c, (size_t)SCREEN_MAX * (size_t)w->n_panels * sizeof(float));
+        h->noisy = carve(c, (size_t)SCREEN_MAX * (size_t)w->n_panels * sizeof(float));
+    }
     for (int t = 0; t < g->n_threads; t++) {
         struct head_thread *mine = &h->threads[t];
 
         mine->best = carve(c, HEAD_COLS * sizeof(struct best));
+        mine->drawn = carve(c, HEAD_COLS * sizeof(struct logit));
         mine->tile = carve(c, (size_t)HEAD_COLS * HEAD_ROWS * sizeof(float));
         if (!h->screens)
             continue;
@@ -269,7 +340,6 @@ int head_create(struct graph *g, struct step *s, struct err *err)
 
     g->head = h;
     h->step = s;
-    h->next_pause = 1;
     h->threads = xcalloc((size_t)g->n_threads, sizeof(*h->threads));
     h->lists = g->ir.values[s->node.out[s->node.n_out - 1]].output;
     h->screens = h->lists && w->fine && isfinite(w->max_scale) &&

@@ -208,13 +208,16 @@ static void shorten(const struct graph_seq *seq)
     struct shortlist *list = seq->best;
     struct kernels k;
 
+    if (list->row_else)
+        return;
+    list->drawn = list->draw.scale > 0 && !list->choose;
     list->n = list->k < FAKE_VOCAB ? list->k : FAKE_VOCAB;
-    if (list->draw.scale > 0) {
+    if (list->drawn) {
         kernels_init(&k, ISA_C);
         list->best[0] = (struct logit){-1, -INFINITY};
         draw_take(&k, &list->draw, 0, seq->logits, FAKE_VOCAB, &list->best[0]);
     }
-    for (int i = 0; i < list->n && list->draw.scale == 0; i++) {
+    for (int i = 0; i < list->n && !list->drawn; i++) {
         int best = 0;
 
         for (int id = 1; id < FAKE_VOCAB; id++)

@@ -288,20 +288,6 @@ static void seed_choice_and_place_alone_decide(void **state)
     sampler_destroy(b);
 }
 
-static void uniform_numbers_fill_the_unit_interval(void **state)
-{
-    int count[16] = {0};
-
-    for (int i = 0; i < 16000; i++) {
-        double u = sampler_uniform(i % 5, i % 3, i);
-
-        assert_true(u >= 0 && u < 1);
-        count[(int)(u * 16)]++;
-    }
-    for (int i = 0; i < 16; i++)
-        assert_in_range(count[i], 850, 1150);
-}
-
 static void bias_and_penalties_move_tokens(void **state)
 {
     struct sampler *s = sampler_create(&kernels, 16);
@@ -462,7 +448,6 @@ int main(void)
         cmocka_unit_test(tokens_come_as_often_as_they_should),
         cmocka_unit_test(a_whole_vocabulary_is_drawn_from),
         cmocka_unit_test(seed_choice_and_place_alone_decide),
-        cmocka_unit_test(uniform_numbers_fill_the_unit_interval),
         cmocka_unit_test(bias_and_penalties_move_tokens),
         cmocka_unit_test(a_negative_logit_is_pushed_down_by_a_repeat),
         cmocka_unit_test(nan_and_infinity_do_not_crash),

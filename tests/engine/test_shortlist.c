@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #include "engine/sampler.h"
@@ -36,10 +38,54 @@ static void random_settings(struct sampling *p, struct logit_bias *bias)
         bias[i] = (struct logit_bias){i, uniform() < 0.3f ? -100 : 4 * uniform() - 3.5f};
 }
 
+/* The best of a row, in order, of which all from `least` on are known, and some of the others. */
+static int known_best(const float *row, float least, int k, struct logit *best)
+{
+    static struct candidate all[VOCAB];
+    static float known[VOCAB];
+    int n;
+
+    for (int i = 0; i < VOCAB; i++)
+        known[i] = row[i] >= least || i % 3 ? row[i] : NAN;
+    n = select_largest(known, VOCAB, k, all);
+    for (int i = 0; i < n; i++) {
+        int at = i;
+
+        while (at > 0 && (all[i].logit > best[at - 1].value ||
+                             (all[i].logit == best[at - 1].value && all[i].id < best[at - 1].id)))
+            at--;
+        memmove(best + at + 1, best + at, (size_t)(i - at) * sizeof(*best));
+        best[at] = (struct logit){all[i].id, all[i].logit};
+    }
+    return n;
+}
+
+/* As the head does. */
+static void give(struct shortlist *list, const float *row)
+{
+    struct logit drawn = {-1, -INFINITY};
+    int at = 0, chosen = -1;
+
+    list->drawn = false;
+    if (list->draw.scale > 0) {
+        draw_take(&kernels, &list->draw, 0, row, VOCAB, &drawn);
+        list->n = known_best(row, row[drawn.id], list->k, list->best);
+        while (list->choose && at < list->n && list->best[at].id != drawn.id)
+            at++;
+        chosen = !list->choose ? -1 : at < list->n ? list->choose(list, at) : -1;
+        list->drawn = !list->choose || chosen >= 0;
+    }
+    if (list->drawn) {
+        list->n = 1;
+        list->best[0] = chosen >= 0 ? list->best[chosen] : drawn;
+    } else {
+        list->n = list->row_else ? 0 : known_best(row, -INFINITY, list->k, list->best);
+    }
+}
+
 static void a_shortlist_gives_what_the_row_gives(void **state)
 {
     struct sampler *s = sampler_create(&kernels, VOCAB);
-    struct candidate *all = calloc(VOCAB, sizeof(*all));
     static float row[VOCAB];
     struct logit best[SHORTLIST_MAX];
     struct logit_bias bias[3];
@@ -47,7 +93,6 @@ static void a_shortlist_gives_what_the_row_gives(void **state)
     struct shortlist list = {.best = best};
     int n_lists = 0, n_draws = 0, n_rows = 0;
 
-    assert_non_null(all);
     for (int round = 0; round < 4000; round++) {
         struct sampling p;
         struct sampler_input in = {.params = &p, .seed = (uint64_t)round, .tokens = tokens};
@@ -72,24 +117,57 @@ static void a_shortlist_gives_what_the_row_gives(void **state)
             n_rows++;
             continue;
         }
-        if (list.draw.scale > 0) {
-            best[0] = (struct logit){-1, -INFINITY};
-            draw_take(&kernels, &list.draw, 0, row, VOCAB, best);
-            list.n = 1;
-            n_draws++;
-        } else {
-            list.n = select_largest(row, VOCAB, list.k, all);
-            assert_int_equal(list.n, list.k);
-            for (int i = 0; i < list.n; i++) /* in any order */
-                best[i] = (struct logit){all[i].id, all[i].logit};
-            n_lists++;
-        }
+        give(&list, row);
+        n_draws += list.drawn;
+        n_lists += !list.drawn;
         assert_int_equal(sampler_pick_from(s, &list, &in), sampler_pick(s, row, &in));
     }
     assert_true(n_lists > 1000);
-    assert_true(n_draws > 400);
+    assert_true(n_draws > 500);
     assert_true(n_rows > 100);
-    free(all);
+    sampler_destroy(s);
+}
+
+/* Draws from a part of the row, by what little is known of it. */
+static void a_draw_from_a_part_is_the_rows_own(void **state)
+{
+    static const float spread[] = {0.1f, 1, 3, 6, 300};
+    static const float top_p[] = {1, 0, 0.3f, 0.9f, 0.95f, 0.999f};
+    static const float min_p[] = {0, 0, 0.001f, 0.05f, 1};
+    static const int top_k[] = {0, 2, 5, 40, 64, 128, 129, 1000};
+    struct sampler *s = sampler_create(&kernels, VOCAB);
+    static float row[VOCAB];
+    struct logit best[SHORTLIST_MAX];
+    struct shortlist list = {.best = best};
+    int n_known = 0, n_lists = 0, n_rows = 0;
+
+    for (int round = 0; round < 12000; round++) {
+        struct sampling p;
+        struct sampler_input in = {.params = &p, .seed = (uint64_t)round};
+
+        sampling_default(&p);
+        p.temperature = round % 7 ? 0.3f + 1.5f * uniform() : 1;
+        p.top_p = top_p[round % 6];
+        p.min_p = min_p[round / 6 % 5];
+        p.top_k = top_k[round / 30 % 8];
+        if (p.top_p == 1 && p.min_p == 0 && p.top_k == 0)
+            continue;
+        fill(row, VOCAB, spread[round / 240 % 5]);
+        for (int i = 0; i < 20; i++)
+            row[i] += 8 * uniform();
+        assert_true(sampler_shortlist(&in, VOCAB, &list));
+        assert_non_null(list.choose);
+        give(&list, row);
+        n_known += list.drawn;
+        n_lists += !list.drawn && list.n;
+        n_rows += !list.n;
+        if (list.n)
+            assert_int_equal(sampler_pick_from(s, &list, &in), sampler_pick(s, row, &in));
+    }
+    printf("# %d draws known, %d by lists, %d by rows\n", n_known, n_lists, n_rows);
+    assert_true(n_known > 5000);
+    assert_true(n_lists > 500);
+    assert_true(n_rows > 500);
     sampler_destroy(s);
 }
 
@@ -113,8 +191,17 @@ static void what_moves_other_tokens_needs_the_row(void **state)
     p.temperature = 0.5f;
     assert_true(sampler_shortlist(&in, VOCAB, &list));
     assert_true(list.draw.scale == 2); /* a draw from the whole vocabulary */
+    assert_null(list.choose);
     p.top_p = 0.9f;
+    assert_true(sampler_shortlist(&in, VOCAB, &list));
+    assert_true(list.draw.scale == 2 && list.choose && list.row_else);
+    p.typical_p = 0.9f;
     assert_int_equal(length(&in, VOCAB), 0);
+    p.typical_p = 1;
+    p.top_k = 40;
+    assert_true(sampler_shortlist(&in, VOCAB, &list));
+    assert_true(list.draw.scale == 2 && list.choose && !list.row_else && list.k == 40);
+    p.top_k = 0;
     p.top_p = 1;
     p.presence_penalty = 1;
     assert_int_equal(length(&in, VOCAB), 0);
@@ -158,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shortlist_gives_what_the_row_gives),
+        cmocka_unit_test(a_draw_from_a_part_is_the_rows_own),
         cmocka_unit_test(what_moves_other_tokens_needs_the_row),
     };
 

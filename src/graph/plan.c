@@ -14,6 +14,7 @@
 #include "graph/head.h"
 #include "graph/moe.h"
 #include "graph/rope.h"
+#include "graph/steps_attention.h"
 
 int kv_group_of(const struct hparams_layer *l)
 {
@@ -310,6 +311,7 @@ static void carve_all(struct graph *g, struct carver *c)
         if (n.kinds[kind])
             g->act[kind] = carve(c, act_col_bytes((enum act_kind)kind, n.k) * (size_t)g->max_rows);
     g->moe = carve(c, n.moe);
+    attention_carve(g, c);
     for (int t = 0; t < g->n_threads; t++) {
         struct scratch *s = &g->scratch[t];
 

@@ -69,12 +69,11 @@ struct graph {
     const struct kernels *k;
     struct pool *pool;
     int n_threads;
-    int n_layers;     /* of this graph */
-    int out_width;    /* of the result */
-    bool complete;    /* reads every weight of the model: what is left over is an error */
-    uint64_t by_blas; /* bit t: matrices of type t are OpenBLAS' */
-    int n_ir_before;  /* nodes before fusion, for people */
-    int changes[3];   /* what constants, fusion and dead code changed */
+    int n_layers, out_width; /* of this graph, of its result */
+    bool complete;           /* reads every weight of the model: what is left over is an error */
+    uint64_t by_blas;        /* bit t: matrices of type t are OpenBLAS' */
+    int n_ir_before;         /* nodes before fusion, for people */
+    int changes[3];          /* what constants, fusion and dead code changed */
     struct ir ir;
 
     struct step *steps;
@@ -83,10 +82,11 @@ struct graph {
 
     uint8_t *arena;
     size_t arena_bytes;
-    struct operand *values;  /* one per IR value */
-    uint8_t *act[ACT_KINDS]; /* prepared columns shared by all threads */
-    uint8_t *moe;            /* the mixture in progress */
-    struct head *head;       /* graph/head.h; NULL when the result is no product */
+    struct operand *values;        /* one per IR value */
+    uint8_t *act[ACT_KINDS];       /* prepared columns shared by all threads */
+    uint8_t *moe;                  /* the mixture in progress */
+    struct attention_parts *parts; /* (n_threads), steps_attention.h */
+    struct head *head;             /* graph/head.h; NULL when the result is no product */
     const float *rope_factors[ROPE_TABLES];
     struct scratch *scratch; /* one per thread */
     uint8_t *scratch_memory; /* acts, scratch, tables and row arrays */

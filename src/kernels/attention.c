@@ -50,6 +50,7 @@ struct piece {
     const struct attention_math *math;
     struct room room;
     int width, pos, n_rows;
+    int end; /* of the positions it goes over */
 };
 
 /* The first key a query at pos sees. */
@@ -117,10 +118,10 @@ static void fold_block(const struct piece *p, int start, float *part)
     const struct attention_spec *spec = p->task->spec;
     const struct kv_view *kv = p->task->kv;
     const struct room *room = &p->room;
-    int end = end_key(p->task, p->pos + p->n_rows - 1), first_row = 0, last_row = p->n_rows;
+    int first_row = 0, last_row = p->n_rows;
     int n_heads = p->task->n_heads;
     int kv_head = p->task->head / (spec->n_heads / spec->n_kv_heads);
-    int next = start + KV_PAGE < end ? start + KV_PAGE : start;
+    int next = start + KV_PAGE < p->end ? start + KV_PAGE : start;
     size_t stride = part_stride(p->width);
 
     while (end_key(p->task, p->pos + first_row) <= start)
@@ -185,7 +186,8 @@ static void merge(float *total, float *part, int n, int width,
             continue;
         }
 
-        float a = expf(to->max - max), b = expf(from->max - max);
+        float a = to->max < max ? expf(to->max - max) : 1;
+        float b = from->max < max ? expf(from->max - max) : 1;
 
         combine(total, a, part, b, width);
         *to = (struct part_state){.max = max, .sum = to->sum * a + from->sum * b};
@@ -206,11 +208,12 @@ static void write_out(
     }
 }
 
-static void run_piece(const struct piece *p)
+static void run_piece(struct piece *p)
 {
     struct attention_task rows = *p->task;
     int first, last;
 
+    p->end = end_key(p->task, p->pos + p->n_rows - 1);
     rows.pos = p->pos;
     rows.n_rows = p->n_rows;
     attention_segments(&rows, &first, &last);
@@ -257,15 +260,17 @@ void attention_run(const struct attention_task *t, const struct attention_math *
     while (next_piece(&p));
 }
 
-void attention_run_segment(
-    const struct attention_task *t, const struct attention_math *math, int segment, float *part)
+void attention_run_segments(const struct attention_task *t, const struct attention_math *math,
+    int first, int last, float *parts)
 {
     struct piece p = first_piece(t, math);
 
     do {
+        p.end = at_most(end_key(t, p.pos + p.n_rows - 1), last * ATTENTION_SEGMENT);
         load_queries(&p);
-        fold_segment(&p, segment, part);
-        part += (size_t)(p.n_rows * t->n_heads) * part_stride(p.width);
+        for (int i = first; i < last; i++)
+            fold_segment(&p, i, parts + (size_t)(i - first) * part_floats(t));
+        parts += (size_t)(p.n_rows * t->n_heads) * part_stride(p.width);
     } while (next_piece(&p));
 }
 

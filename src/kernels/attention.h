@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KV_PAGE = 64, ATTENTION_SEGMENT = 512 };
+enum { KV_PAGE = 64, ATTENTION_SEGMENT = 256 };
 
 enum kv_type { KV_F32, KV_BF16 };
 
@@ -69,11 +69,12 @@ struct attention_kernels {
 
     void (*run)(const struct attention_task *t);
 
-    /* The same in parts, to spread one long context over threads: run_segment computes what one
-     * segment adds to the task's queries, attention_merge() puts the parts together. Exactly the
-     * bits of run(), and K and V are read once, where a task per head would read them each time.
-     * t->out is not touched. */
-    void (*run_segment)(const struct attention_task *t, int segment, float *part);
+    /* The same in parts, to spread one long context over threads: run_segments computes what each
+     * of the segments [first, last) adds to the task's queries, one part after the other at
+     * `parts`, attention_merge() puts the parts of all together. Exactly the bits of run(), and K
+     * and V are read once, where a task per head would read them each time. t->out is not touched.
+     */
+    void (*run_segments)(const struct attention_task *t, int first, int last, float *parts);
 };
 
 /* Rows per call that `run` handles best; callers cut prefill into such pieces. */

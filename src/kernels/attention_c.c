@@ -124,9 +124,9 @@ static void run(const struct attention_task *t)
     attention_run(t, math_of(t));
 }
 
-static void run_segment(const struct attention_task *t, int segment, float *part)
+static void run_segments(const struct attention_task *t, int first, int last, float *parts)
 {
-    attention_run_segment(t, math_of(t), segment, part);
+    attention_run_segments(t, math_of(t), first, last, parts);
 }
 
 static void kv_write(const struct kv_view *kv, int pos, const float *k, const float *v)
@@ -182,5 +182,5 @@ void attention_init_c(struct kernels *k)
     k->attention.kv_write = kv_write;
     k->attention.kv_read = kv_read;
     k->attention.run = run;
-    k->attention.run_segment = run_segment;
+    k->attention.run_segments = run_segments;
 }

@@ -65,8 +65,8 @@ struct attention_math {
 };
 
 void attention_run(const struct attention_task *t, const struct attention_math *math);
-void attention_run_segment(
-    const struct attention_task *t, const struct attention_math *math, int segment, float *part);
+void attention_run_segments(const struct attention_task *t, const struct attention_math *math,
+    int first, int last, float *parts);
 
 /* The plain C ones. */
 void attention_combine(float *dst, float a, const float *src, float b, int n);

@@ -48,16 +48,16 @@ static void run(const struct attention_task *t)
     attention_run(t, math_of(t));
 }
 
-static void run_segment(const struct attention_task *t, int segment, float *part)
+static void run_segments(const struct attention_task *t, int first, int last, float *parts)
 {
-    attention_run_segment(t, math_of(t), segment, part);
+    attention_run_segments(t, math_of(t), first, last, parts);
 }
 
 static void attention_set(struct kernels *k)
 {
     k->attention.kv_write = kv_write;
     k->attention.run = run;
-    k->attention.run_segment = run_segment;
+    k->attention.run_segments = run_segments;
 }
 
 #endif

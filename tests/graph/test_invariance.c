@@ -118,6 +118,53 @@ static void threads_do_not_matter(void **state)
     for_each_isa(threads);
 }
 
+/* Keys of a long past are shared out among threads, beside a short one too. */
+static void long_past(const char *model, const char *isa)
+{
+    enum { N_LONG = 1100 };
+    int32_t ids[N_LONG];
+    float *want = NULL;
+
+    for (int n = 1; n <= 8; n += n == 1 ? 1 : 3) {
+        struct runtime *rt = open_model(model, "default", isa, n, "auto");
+        const size_t vocab = (size_t)rt->hp.vocab;
+        float *got = rows(rt, 2 * N_DECODE), *logits = rows(rt, 2);
+        int past[2] = {N_LONG, 20};
+        int32_t next[2] = {3, 4};
+        struct plain_kv kv;
+        struct err err;
+
+        fill_ids(ids, N_LONG, 4, rt->hp.vocab);
+        assert_int_equal(plain_kv_create(&kv, rt, 2, N_LONG + N_DECODE, &err), 0);
+        for (int s = 0; s < 2; s++)
+            plain_feed(rt, &kv, s, 0, ids, past[s], TEST_CHUNK, NULL);
+        for (int i = 0; i < N_DECODE; i++) {
+            const int n_seqs = 1 + i % 2;
+
+            plain_decode(rt, &kv, past, next, n_seqs, logits);
+            memcpy(got + (size_t)(2 * i) * vocab, logits, (size_t)n_seqs * vocab * sizeof(float));
+            for (int s = 0; s < n_seqs; s++)
+                next[s] = (next[s] * 7 + ++past[s]) % rt->hp.vocab;
+        }
+        if (want)
+            assert_same(want, got, rt, 2 * N_DECODE, "threads with a long past");
+        free(want);
+        want = got;
+        free(logits);
+        plain_kv_free(&kv);
+        runtime_close(rt);
+    }
+    free(want);
+}
+
+static void threads_do_not_matter_with_a_long_past(void **state)
+{
+    for (int m = 0; m < N_TEST_MODELS; m++) {
+        long_past(test_models[m], "c");
+        long_past(test_models[m], "auto");
+    }
+}
+
 /* Eight sequences of different lengths decoded together; each against itself alone. */
 static void strangers(const char *model, const char *profile, const char *isa)
 {
@@ -243,6 +290,7 @@ int main(void)
         cmocka_unit_test(prompt_pieces_do_not_matter),
         cmocka_unit_test(with_blas_prompt_pieces_do_not_matter),
         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(threads_do_not_matter_with_a_long_past),
         cmocka_unit_test(strangers_do_not_matter),
         cmocka_unit_test(decoding_equals_prefilling),
         cmocka_unit_test(fusion_changes_no_bit),

@@ -72,8 +72,12 @@ static void run_in_segments(const struct fixture *f, const struct kernels *k, fl
         uint8_t *parts = mem_aligned(all);
 
         assert_non_null(parts);
-        for (int s = last - 1; s >= first; s--) /* any order, any thread */
-            k->attention.run_segment(&t, s, (float *)(parts + bytes * (size_t)(s - first)));
+        for (int s = last - 1; s >= first; s -= 2) { /* any order, any thread */
+            const int from = s > first ? s - 1 : first;
+
+            k->attention.run_segments(
+                &t, from, s + 1, (float *)(parts + bytes * (size_t)(from - first)));
+        }
         attention_merge(&t, (float *)parts);
         mem_aligned_free(parts, all);
     }

@@ -143,14 +143,16 @@ static bool all_finite(const struct best *b)
 int head_chosen(const struct graph *g, int c, struct best *all)
 {
     struct shortlist list = *g->out_best[c];
-    const int32_t id = list.choose ? head_drawn(g, c).id : -1;
+    const int32_t drawn = head_drawn(g, c).id;
     int i = 0;
 
     head_gather(g, c, all);
     best_sort(all);
+    if (!list.choose)
+        return -1;
     list.best = all->heap;
     list.n = all->n;
-    while (i < all->n && all->heap[i].id != id)
+    while (i < all->n && all->heap[i].id != drawn)
         i++;
     return i < all->n && all_finite(all) ? list.choose(&list, i) : -1;
 }

@@ -195,10 +195,13 @@ static void hand_over(struct graph *g, int rows, int n_cols, int thread)
 
 /* ---- the step ---- */
 
-/* As many panels survive for a draw as for a list of so many. */
-static int length(const struct shortlist *list)
+/* As many panels survive for a draw as for a list of so many. Where products take longer than
+ * reading, one draw is screened, but not several. */
+static int length(const struct graph *g, const struct shortlist *list)
 {
-    return list->draw.scale > 0 ? DRAW_LENGTH : list->k;
+    if (list->draw.scale == 0)
+        return list->k;
+    return g->k->isa == ISA_AVX512 ? DRAW_LENGTH : SCREEN_LENGTHS / 2 + 1;
 }
 
 /* Whether the next run may be screened. Where one computed too many panels twice, for the logits
@@ -229,7 +232,7 @@ void head_begin(struct graph *g)
     h->rows_now = !h->takes_now;
     for (int i = 0; i < g->n_out; i++) {
         h->rows_now |= !g->out_best[i];
-        total += g->out_best[i] ? length(g->out_best[i]) : 0;
+        total += g->out_best[i] ? length(g, g->out_best[i]) : 0;
     }
     h->screens_now =
         may_screen(h) && !h->rows_now && g->n_out <= SCREEN_MAX && total <= SCREEN_LENGTHS;

@@ -9,20 +9,14 @@
  */
 static const double sums_differ = 1e-4;
 
-/* exp(logit - the row's largest) of each, as the sampler weighs them. */
-static float mass(const struct shortlist *list, int i)
-{
-    return expf(list->best[i].value - list->best[0].value);
-}
-
-/* How many come before the masses reach target, at least 1, at most n. */
-static int n_to_reach(const struct shortlist *list, double target, int n)
+/* How many masses come before they reach target together, at least 1, at most n. */
+static int n_to_reach(const float *mass, double target, int n)
 {
     double sum = 0;
     int kept = 0;
 
     while (kept < n && (kept == 0 || sum < target))
-        sum += mass(list, kept++);
+        sum += mass[kept++];
     return kept;
 }
 
@@ -46,6 +40,7 @@ static int draw(const struct shortlist *list, int n)
 int partial_draw(const struct shortlist *list, int i)
 {
     const struct sampling *p = list->user;
+    float mass[SHORTLIST_MAX] = {0}; /* as the sampler weighs them */
     double least = 0, most = 0;
     int n_min = 0, n_least, n_most;
 
@@ -54,13 +49,14 @@ int partial_draw(const struct shortlist *list, int i)
         n_min++;
     if (p->top_p == 1)
         return n_min > i ? i : draw(list, n_min);
-    for (int j = 0; j < list->n; j++)
-        least += mass(list, j);
-    for (int j = 0; j < i; j++)
-        most += mass(list, j);
-    most = p->top_k > 0 ? most + mass(list, i) * (p->top_k - i) : INFINITY;
-    n_least = n_to_reach(list, p->top_p * least * (1 - sums_differ), n_min);
-    n_most = n_to_reach(list, p->top_p * most * (1 + sums_differ), n_min);
+    for (int j = 0; j < list->n; j++) {
+        mass[j] = expf(list->best[j].value - list->best[0].value);
+        least += mass[j];
+        most += j < i ? mass[j] : 0;
+    }
+    most = p->top_k > 0 ? most + mass[i] * (p->top_k - i) : INFINITY;
+    n_least = n_to_reach(mass, p->top_p * least * (1 - sums_differ), n_min);
+    n_most = n_to_reach(mass, p->top_p * most * (1 + sums_differ), n_min);
     if (n_least > i)
         return i;
     return n_least == n_most ? draw(list, n_least) : -1;

@@ -154,16 +154,17 @@ static struct attention_task task_of(
  * such pieces than threads. */
 static struct pieces pieces_of(const struct attending *a, int seq)
 {
-    const struct attention_task t = task_of(a, NULL, seq, 0);
-    const int n_threads = a->g->n_threads;
+    const int n_threads = a->g->n_threads, n_rows = a->g->seqs[seq].n_tokens;
     const int64_t work = work_of(a, seq);
-    struct pieces p = {(t.n_rows + ATTENTION_ROWS - 1) / ATTENTION_ROWS, 1, 0, 0};
+    struct pieces p = {(n_rows + ATTENTION_ROWS - 1) / ATTENTION_ROWS, 1, 0, 0};
+    struct attention_task t;
     int last;
 
     if (work * 4 * n_threads <= a->work * 5 * p.blocks * a->spec.n_kv_heads)
         return p;
+    t = task_of(a, NULL, seq, 0);
     attention_segments(&t, &p.first_segment, &last);
-    if (t.n_rows == 1 && work >= KEYS_TO_SHARE && last - p.first_segment <= PART_SEGMENTS) {
+    if (n_rows == 1 && work >= KEYS_TO_SHARE && last - p.first_segment <= PART_SEGMENTS) {
         p.n_segments = last - p.first_segment;
         p.parts = p.n_segments < 4 * n_threads ? p.n_segments : 4 * n_threads;
     } else {

@@ -16,7 +16,8 @@ def check(got, path):
     assert sum(got["types"].values()) < os.path.getsize(path) < 2 * sum(got["types"].values()), "bytes of the tensors"
     assert got["weight_bytes"] > 0 and got["load_ms"] > 0, "load"
     assert got["peak_resident_bytes"] > got["weight_bytes"], "peak of resident memory"
-    assert got["repeat"] == 3 and got["temperature"] == 1 and got["head_read"] == 1, "how it was measured"
+    assert got["repeat"] == 3 and got["head_read"] == 1, "how it was measured"
+    assert got["temperature"] == 1 and got["top_k"] == 0 and got["top_p"] == 1, "how tokens were drawn"
     runs = [(r["test"], r["tokens"], r["depth"], r["batch"]) for r in got["results"]]
     assert runs == [("prefill", 8, 0, 1), ("decode", 2, 4, 1), ("decode", 2, 4, 3)], f"tests: {runs}"
     for r in got["results"]:

@@ -120,6 +120,7 @@ static void a_shortlist_gives_what_the_row_gives(void **state)
         give(&list, row);
         n_draws += list.drawn;
         n_lists += !list.drawn;
+        assert_int_equal(list.n, list.drawn ? 1 : list.k);
         assert_int_equal(sampler_pick_from(s, &list, &in), sampler_pick(s, row, &in));
     }
     assert_true(n_lists > 1000);
